@@ -1,0 +1,9 @@
+/** What the tightest quota says after a draw; goes into the audit line, the RateLimit headers and the metrics. */
+export interface QuotaReading {
+  readonly name: string
+  readonly limit: number
+  readonly windowMs: number
+  readonly remaining: number
+  /** Ms until the window is empty again if nobody calls. */
+  readonly resetMs: number
+}
