@@ -1,0 +1,81 @@
+import { Command, CommanderError } from 'commander'
+import { version } from '../version.ts'
+import { CliError, type CliIo, complain, type ExitCode } from './io.ts'
+
+type Register = (program: Command, io: CliIo) => void
+
+/**
+ * Runs one command and says how it ended. Nothing is thrown for what a user did wrong; a bug in us throws.
+ *
+ * @param argv  Arguments without the runtime and the script: `['run', '--config', 'sidecar.yaml']`.
+ * @returns     0 done, 1 the thing checked is wrong, 2 unusable arguments.
+ */
+export async function runProgram(argv: readonly string[], io: CliIo): Promise<ExitCode> {
+  let code: ExitCode = 0
+  const exit = (next: ExitCode) => {
+    code = next
+    io.exit(next)
+  }
+  const program = newProgram({ ...io, exit })
+  for (const register of await commandsFor(argv)) register(program, { ...io, exit })
+  // Commander copies these two only to commands that are added after they were set, and only by `command()`.
+  for (const command of everyCommand(program)) command.exitOverride().configureOutput(program.configureOutput())
+  try {
+    if (argv.length === 0) program.help({ error: true })
+    await program.parseAsync(argv, { from: 'user' })
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      exit(error.exitCode === 0 ? 0 : 2)
+    } else if (error instanceof CliError) {
+      for (const line of error.lines) complain(io, line)
+      exit(error.exitCode)
+    } else {
+      throw error
+    }
+  }
+  return code
+}
+
+/**
+ * Each command is a module of its own, loaded only when it is the one that was asked for: `run` starts without the
+ * demo, the webhook and the manifest injector. The order here is the order of the help.
+ */
+const COMMANDS: Record<string, () => Promise<Register>> = {}
+
+/** Names of commands that live in the module of another one. */
+const MODULE_OF: Record<string, string> = { uninject: 'inject', reload: 'drain', health: 'drain' }
+
+async function commandsFor(argv: readonly string[]): Promise<Register[]> {
+  const name = argv[0] ?? ''
+  const one = COMMANDS[MODULE_OF[name] ?? name]
+  if (one) return [await one()]
+  return Promise.all(Object.values(COMMANDS).map(load => load()))
+}
+
+function newProgram(io: CliIo): Command {
+  return new Command('mcp-sidecar')
+    .description(
+      'The last hop in front of an MCP server: mTLS in, identity, policy, quota and audit, over loopback out.',
+    )
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: false })
+    .configureOutput({
+      writeOut: text => io.stdout.write(text),
+      writeErr: text => io.stderr.write(text),
+      getOutHelpWidth: () => io.stdout.columns,
+      getErrHelpWidth: () => io.stderr.columns,
+      getOutHasColors: () => io.stdout.isTTY,
+      getErrHasColors: () => io.stderr.isTTY,
+      // One line each, in the form of all our messages; the hint of a similar name stays on it.
+      outputError: text => complain(io, text.replace(/^error: /, '')),
+    })
+}
+
+function* everyCommand(command: Command): Generator<Command> {
+  yield command
+  for (const child of command.commands) yield* everyCommand(child)
+}
