@@ -1,0 +1,170 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
+import type { Refusal } from '../core/refusal.ts'
+import { err, ok, type Result } from '../core/result.ts'
+import type { Arrival, Reply } from '../journey/arrival.ts'
+import type { Connection } from './connection.ts'
+
+type Request = IncomingMessage | Http2ServerRequest
+type Response = ServerResponse | Http2ServerResponse
+
+/** A request and its answer on Node's own objects, for HTTP/1.1 and HTTP/2 alike. */
+export class NodeArrival implements Arrival, Reply {
+  readonly method: string
+  readonly target: string
+  readonly rawHeaders: readonly string[]
+  readonly connection: Connection
+  readonly reply: Reply = this
+  onDrain: (() => void) | undefined
+  onLeft: (() => void) | undefined
+  bytesWritten = 0
+  readonly #request: Request
+  readonly #response: Response
+  readonly #bodyMs: number
+  #ended = false
+  #bodyRead = false
+  /** The rest of the request will not be read, so the connection cannot carry another. */
+  #closeAfter = false
+
+  constructor(request: Request, response: Response, connection: Connection, bodyMs: number) {
+    this.#request = request
+    this.#response = response
+    this.#bodyMs = bodyMs
+    this.connection = connection
+    this.method = request.method ?? ''
+    this.target = request.url ?? ''
+    this.rawHeaders = connection.isHttp2 ? withoutPseudoHeaders(request.rawHeaders) : request.rawHeaders
+    response.on('close', () => this.#onClose())
+    response.on('drain', () => this.onDrain?.())
+    // A client that resets shows as an error here; 'close' follows and is where it is acted on.
+    response.on('error', ignore)
+    request.on('error', ignore)
+  }
+
+  get headSent(): boolean {
+    return this.#response.headersSent
+  }
+
+  readBody(limitBytes: number): Promise<Result<Buffer, Refusal>> {
+    this.#bodyRead = true
+    const request = this.#request
+    const declared = Number(request.headers['content-length'] ?? 0)
+    if (declared > limitBytes) {
+      this.#closeAfter = true
+      return Promise.resolve(err({ reason: 'message_too_large', limitBytes }))
+    }
+    return new Promise(resolve => {
+      let first: Buffer | undefined
+      let more: Buffer[] | undefined
+      let total = 0
+      let settled = false
+      const timer = setTimeout(() => settle(err({ reason: 'request_timeout', waitedMs: this.#bodyMs })), this.#bodyMs)
+      const settle = (result: Result<Buffer, Refusal>): void => {
+        if (settled) return
+        settled = true
+        clearTimeout(timer)
+        // What still comes has been refused; it is neither kept nor read to its end.
+        if (!result.ok) this.#closeAfter = true
+        resolve(result)
+      }
+      request.on('data', (chunk: Buffer) => {
+        if (settled) return
+        total += chunk.length
+        if (total > limitBytes) settle(err({ reason: 'message_too_large', limitBytes }))
+        else if (first === undefined) first = chunk
+        else if (more === undefined) more = [first, chunk]
+        else more.push(chunk)
+      })
+      request.on('end', () => settle(ok(more === undefined ? (first ?? EMPTY) : Buffer.concat(more, total))))
+      request.on('close', () => settle(err({ reason: 'request_malformed', detail: 'the body was cut off' })))
+    })
+  }
+
+  head(status: number, headers: readonly string[]): void {
+    const response = this.#response
+    if (response.destroyed) return
+    if (!this.#bodyRead) this.#request.resume()
+    if (this.connection.isHttp2) {
+      ;(response as Http2ServerResponse).writeHead(status, http2Headers(headers) as never)
+      return
+    }
+    const last = this.#closeAfter || this.connection.retiring
+    ;(response as ServerResponse).writeHead(status, last ? [...headers, 'Connection', 'close'] : (headers as string[]))
+  }
+
+  write(chunk: Buffer): boolean {
+    if (this.#response.destroyed) return true
+    this.bytesWritten += chunk.length
+    return (this.#response as ServerResponse).write(chunk)
+  }
+
+  end(chunk?: Buffer): void {
+    this.#ended = true
+    const response = this.#response as ServerResponse
+    if (chunk === undefined || chunk.length === 0) {
+      response.end()
+      return
+    }
+    this.bytesWritten += chunk.length
+    response.end(chunk)
+  }
+
+  break(): void {
+    this.#ended = true
+    if (this.connection.isHttp2) {
+      const { stream } = this.#response as Http2ServerResponse
+      if (stream !== undefined && !stream.destroyed) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    } else {
+      this.#response.destroy()
+    }
+  }
+
+  #onClose(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.onLeft?.()
+  }
+}
+
+const EMPTY = Buffer.alloc(0)
+
+function ignore(): void {}
+
+function withoutPseudoHeaders(raw: readonly string[]): string[] {
+  const headers: string[] = []
+  let authority: string | undefined
+  let host = false
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as string
+    if (name.charCodeAt(0) === 0x3a) {
+      if (name === ':authority') authority = raw[i + 1]
+      continue
+    }
+    if (name === 'host') host = true
+    headers.push(name, raw[i + 1] as string)
+  }
+  // RFC 9113 §8.3.1: a Host beside :authority must not differ; both are handed on and the repeat is refused later.
+  if (authority !== undefined && !(host && authorityEquals(headers, authority))) headers.push('host', authority)
+  return headers
+}
+
+function authorityEquals(headers: readonly string[], authority: string): boolean {
+  for (let i = 0; i < headers.length; i += 2) {
+    if (headers[i] === 'host' && headers[i + 1]?.toLowerCase() !== authority.toLowerCase()) return false
+  }
+  return true
+}
+
+/** HTTP/2 has no connection headers, and Node wants one entry a name, repeated ones as a list. */
+function http2Headers(headers: readonly string[]): Record<string, string | string[]> {
+  const out: Record<string, string | string[]> = {}
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = (headers[i] as string).toLowerCase()
+    const value = headers[i + 1] as string
+    const before = out[name]
+    if (before === undefined) out[name] = value
+    else if (Array.isArray(before)) before.push(value)
+    else out[name] = [before, value]
+  }
+  return out
+}

@@ -1,0 +1,312 @@
+import http2 from 'node:http2'
+import type { AddressInfo, Socket } from 'node:net'
+import { performance } from 'node:perf_hooks'
+import type { SecureContextOptions, TLSSocket } from 'node:tls'
+import type { X509Certificate } from 'node:crypto'
+import type { LimitsConfig, SocketAddress } from '../config/config.ts'
+import type { ConnectionFacts } from '../core/audit/exchange.ts'
+import type { ClientCertificate } from '../core/identity/caller.ts'
+import type { Refusal } from '../core/refusal.ts'
+import type { Result } from '../core/result.ts'
+import { NodeArrival } from './arrival-node.ts'
+import { Connection } from './connection.ts'
+
+export interface ListenerOptions {
+  readonly address: SocketAddress
+  readonly limits: LimitsConfig
+  readonly deadlines: ListenerDeadlines
+  readonly secureContext: SecureContextOptions
+  /** Undefined: connections may grow old. */
+  readonly maxConnectionAgeMs: number | undefined
+  readonly readCertificate: (der: Buffer, chain: readonly Buffer[]) => Result<ClientCertificate, { detail: string }>
+  readonly events: ListenerEvents
+}
+
+/** How long each part of a connection's life may take, in ms. */
+export interface ListenerDeadlines {
+  readonly handshakeMs: number
+  readonly headersMs: number
+  readonly bodyMs: number
+  readonly idleMs: number
+}
+
+export interface ListenerEvents {
+  arrival(arrival: NodeArrival): void
+  /** Bytes that never became a request: Node's HTTP parser gave up on them, or a deadline ran out. */
+  malformed(connection: Connection | undefined, refusal: Refusal): void
+  /** A connection that never got as far as HTTP; `reason` is OpenSSL's word where there is one. */
+  connectionRefused(refused: RefusedConnection): void
+  connectionOpened(connection: Connection): void
+  connectionClosed(connection: Connection): void
+  handshake(result: 'accepted' | 'refused', version: string): void
+}
+
+export interface RefusedConnection {
+  readonly reason: string
+  readonly remoteAddress: string
+  readonly certificate: ClientCertificate | undefined
+  readonly tls: string
+}
+
+const SWEEP_MS = 250
+
+/**
+ * The mTLS listener. Every socket passes one gate between the end of its handshake and the first byte of HTTP: without
+ * a client certificate that chains to the client CA it is destroyed there. Whether the peer is on the list is judged for
+ * each request, since that list can change while the connection lives.
+ *
+ * The gate stands before Node's own listener, which then runs HTTP/1.1 and HTTP/2 on the server that accepted the
+ * socket; a separate `http.Server` fed by `emit('connection')` would enforce none of its timeouts.
+ */
+export class Listener {
+  readonly #options: ListenerOptions
+  readonly #server: http2.Http2SecureServer
+  readonly #connections = new Map<Socket, Connection>()
+  readonly #bySession = new WeakMap<http2.ServerHttp2Session, Connection>()
+  #handshakes = 0
+  /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
+  #entering: Connection | undefined
+  #sweep: NodeJS.Timeout | undefined
+
+  constructor(options: ListenerOptions) {
+    this.#options = options
+    const { limits, deadlines } = options
+    this.#server = http2.createSecureServer({
+      ...options.secureContext,
+      allowHTTP1: true,
+      ALPNProtocols: ['h2', 'http/1.1'],
+      requestCert: true,
+      // Refusing here would lose the reason (Node reports ECONNRESET); the gate refuses, and knows why.
+      rejectUnauthorized: false,
+      handshakeTimeout: deadlines.handshakeMs,
+      http1Options: {
+        maxHeaderSize: limits.headerBytes,
+        headersTimeout: deadlines.headersMs,
+        requestTimeout: deadlines.headersMs + deadlines.bodyMs,
+        connectionsCheckingInterval: 500,
+        keepAliveTimeout: deadlines.idleMs,
+        insecureHTTPParser: false,
+        requireHostHeader: true,
+        noDelay: true,
+        highWaterMark: 64 * 1024,
+      },
+      maxHeaderListPairs: 200,
+      maxSendHeaderBlockLength: limits.headerBytes,
+      maxSessionInvalidFrames: 10,
+      maxSessionRejectedStreams: 20,
+      streamResetBurst: 100,
+      streamResetRate: 20,
+      maxSettings: 16,
+      maxOutstandingPings: 4,
+      settings: { maxConcurrentStreams: 256, maxHeaderListSize: limits.headerBytes, enableConnectProtocol: false },
+    } as http2.SecureServerOptions)
+    this.#server.maxConnections = limits.connections
+    this.#gate()
+  }
+
+  /** @returns the port that is listened on. */
+  async start(): Promise<number> {
+    const { host, port } = this.#options.address
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject)
+        resolve()
+      })
+    })
+    this.#server.on('error', () => {
+      // EMFILE and the like: the listening socket stays, and accepting goes on when there is room again.
+    })
+    this.#sweep = setInterval(() => this.#checkTimes(), SWEEP_MS).unref()
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  get connections(): Iterable<Connection> {
+    return this.#connections.values()
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size
+  }
+
+  /** For new handshakes; connections that are open keep what they have. */
+  setSecureContext(context: SecureContextOptions): void {
+    this.#server.setSecureContext(context)
+  }
+
+  /** Accepts no more connections. */
+  stopAccepting(): void {
+    // `close` of Node's HTTP/2 server would also end its sessions at once; only the listening handle is to go.
+    ;(this.#server as unknown as { _handle: { close(): void } | null })._handle?.close()
+    ;(this.#server as unknown as { _handle: unknown })._handle = null
+  }
+
+  /** Ends everything that is left. */
+  destroy(): void {
+    clearInterval(this.#sweep)
+    for (const connection of this.#connections.values()) connection.destroy()
+    this.#server.close()
+  }
+
+  #gate(): void {
+    const server = this.#server
+    const serveHttp = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
+    server.removeAllListeners('secureConnection')
+    server.removeAllListeners('tlsClientError')
+    server.on('connection', socket => this.#onSocket(socket))
+    server.on('tlsClientError', (error, socket) => this.#onHandshakeFailed(error, socket))
+    server.on('secureConnection', socket => {
+      const connection = this.#judge(socket)
+      if (connection === undefined) return
+      this.#entering = connection
+      serveHttp.call(server, socket)
+      this.#entering = undefined
+    })
+    server.on('drop', data => this.#refused('TOO_MANY_CONNECTIONS', data?.remoteAddress ?? '', undefined, ''))
+    server.on('session', session => {
+      const connection = this.#entering
+      if (connection === undefined) return void session.destroy()
+      this.#bySession.set(session, connection)
+      connection.attach(session)
+      session.on('error', ignore)
+      session.setTimeout(this.#options.deadlines.idleMs, () => {
+        if (connection.calls.size === 0) session.close()
+      })
+    })
+    server.on('request', (request, response) => {
+      const connection =
+        request.httpVersionMajor === 2
+          ? this.#bySession.get((request as http2.Http2ServerRequest).stream.session as http2.ServerHttp2Session)
+          : this.#connections.get(request.socket)
+      if (connection === undefined) return void response.destroy()
+      this.#options.events.arrival(new NodeArrival(request, response, connection, this.#options.deadlines.bodyMs))
+    })
+    server.on('checkContinue', (request, response) => {
+      response.writeContinue()
+      server.emit('request', request, response)
+    })
+    server.on('connect', (_request: unknown, socket: Socket) => {
+      this.#answerRaw(socket, { reason: 'request_upgrade_refused' }, '400 Bad Request')
+    })
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#onUnparseable(error, socket))
+    server.on('sessionError', ignore)
+    server.on('unknownProtocol', socket => socket.destroy())
+  }
+
+  #onSocket(socket: Socket): void {
+    if (this.#handshakes >= this.#options.limits.handshakes) {
+      this.#refused('TOO_MANY_HANDSHAKES', socket.remoteAddress ?? '', undefined, '')
+      socket.destroy()
+      return
+    }
+    this.#handshakes++
+    let counted = true
+    const done = (): void => {
+      if (counted) this.#handshakes--
+      counted = false
+    }
+    ;(socket as Socket & { handshakeDone?: () => void }).handshakeDone = done
+    socket.once('close', done)
+    socket.on('error', ignore)
+  }
+
+  #judge(socket: TLSSocket): Connection | undefined {
+    handshakeDone(socket)
+    socket.on('error', ignore)
+    const remoteAddress = socket.remoteAddress ?? ''
+    const version = socket.getProtocol() ?? ''
+    const tls = `${version} ${socket.getCipher()?.standardName ?? ''}`.trim()
+    const presented = socket.getPeerX509Certificate()
+    const read = presented === undefined ? undefined : this.#options.readCertificate(presented.raw, issuersOf(presented))
+    const certificate = read?.ok === true ? read.value : undefined
+    let reason: string | undefined
+    if (presented === undefined) reason = 'PEER_DID_NOT_RETURN_A_CERTIFICATE'
+    else if (!socket.authorized) reason = String(socket.authorizationError ?? 'UNAUTHORIZED')
+    else if (certificate === undefined) reason = 'PEER_IDENTITY_AMBIGUOUS'
+    else if (socket.isSessionReused()) reason = 'SESSION_RESUMED'
+    if (reason !== undefined || certificate === undefined) {
+      this.#options.events.handshake('refused', version)
+      this.#refused(reason ?? 'UNAUTHORIZED', remoteAddress, certificate, tls)
+      socket.destroy()
+      return undefined
+    }
+    this.#options.events.handshake('accepted', version)
+    const facts: ConnectionFacts = {
+      remoteAddress,
+      certificate,
+      tls,
+      httpVersion: socket.alpnProtocol === 'h2' ? '2' : '1.1',
+    }
+    const connection = new Connection(socket, facts)
+    const { maxConnectionAgeMs } = this.#options
+    if (maxConnectionAgeMs !== undefined) {
+      // A tenth of jitter, so that a fleet that connected at once does not reconnect at once.
+      connection.retireAtMono = performance.now() + maxConnectionAgeMs * (0.9 + Math.random() * 0.1)
+    }
+    this.#connections.set(socket, connection)
+    socket.once('close', () => {
+      this.#connections.delete(socket)
+      this.#options.events.connectionClosed(connection)
+    })
+    this.#options.events.connectionOpened(connection)
+    return connection
+  }
+
+  #onHandshakeFailed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
+    handshakeDone(socket)
+    this.#options.events.handshake('refused', socket.getProtocol?.() ?? '')
+    this.#refused(error.code ?? 'TLS_HANDSHAKE_FAILED', socket.remoteAddress ?? '', undefined, '')
+    socket.destroy()
+  }
+
+  #refused(reason: string, remoteAddress: string, certificate: ClientCertificate | undefined, tls: string): void {
+    this.#options.events.connectionRefused({ reason, remoteAddress, certificate, tls })
+  }
+
+  #onUnparseable(error: NodeJS.ErrnoException, socket: Socket): void {
+    const { code } = error
+    if (code === 'ECONNRESET' || code === 'EPIPE' || !socket.writable) return void socket.destroy()
+    if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+      const waitedMs = this.#options.deadlines.headersMs
+      this.#answerRaw(socket, { reason: 'request_timeout', waitedMs }, '408 Request Timeout')
+    } else if (code === 'HPE_HEADER_OVERFLOW') {
+      this.#answerRaw(socket, { reason: 'request_headers_too_large' }, '431 Request Header Fields Too Large')
+    } else {
+      this.#answerRaw(socket, { reason: 'request_malformed', detail: code ?? error.message }, '400 Bad Request')
+    }
+  }
+
+  /** Answers what never became a request, on the bare socket. */
+  #answerRaw(socket: Socket, refusal: Refusal, status: string): void {
+    this.#options.events.malformed(this.#connections.get(socket), refusal)
+    if (socket.writable) {
+      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n`)
+    }
+    // A peer that keeps sending must not keep the socket.
+    setTimeout(() => socket.destroy(), 1000).unref()
+  }
+
+  #checkTimes(): void {
+    const now = performance.now()
+    for (const connection of this.#connections.values()) connection.checkTime(now)
+  }
+}
+
+function handshakeDone(socket: TLSSocket): void {
+  const parent = (socket as unknown as { _parent?: { handshakeDone?: () => void } })._parent
+  parent?.handshakeDone?.()
+}
+
+/** DER of the issuers as OpenSSL verified the chain, leaf's issuer first. */
+function issuersOf(leaf: X509Certificate): Buffer[] {
+  const chain: Buffer[] = []
+  let at = leaf.issuerCertificate
+  while (at !== undefined && chain.length < 10) {
+    chain.push(at.raw)
+    if (at.issuerCertificate === undefined || at.issuerCertificate.fingerprint256 === at.fingerprint256) break
+    at = at.issuerCertificate
+  }
+  return chain
+}
+
+function ignore(): void {}

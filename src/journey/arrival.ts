@@ -1,0 +1,52 @@
+import type { ConnectionFacts } from '../core/audit/exchange.ts'
+import type { Peer } from '../core/identity/caller.ts'
+import type { Refusal } from '../core/refusal.ts'
+import type { Result } from '../core/result.ts'
+
+/** One HTTP request as it has arrived over a verified connection, before anything in it has been believed. */
+export interface Arrival {
+  readonly method: string
+  /** Request target as sent: path and query. */
+  readonly target: string
+  /** `[name, value, …]` in the order and spelling of the wire; HTTP/2 pseudo headers are left out, `host` stands for `:authority`. */
+  readonly rawHeaders: readonly string[]
+  readonly connection: ArrivalConnection
+  readonly reply: Reply
+  /** Reads the body once, whole. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
+  readBody(limitBytes: number): Promise<Result<Buffer, Refusal>>
+}
+
+/** The connection that requests arrive on; one gateway connection carries many users, so nothing about a user is kept here. */
+export interface ArrivalConnection {
+  readonly facts: ConnectionFacts
+  /** The entry of `peers` that matched, remembered for one generation of the configuration. */
+  peer: { generation: number; peer: Peer | undefined } | undefined
+  /** Whether this connection is being closed: answers then say so. */
+  readonly retiring: boolean
+  /** Calls whose answers are open, so that they can be ended with the connection. */
+  readonly calls: Set<OpenCall>
+}
+
+/** An answer that is under way and may have to end before its end. */
+export interface OpenCall {
+  /** Ends an event stream at the next event boundary; a plain answer goes on. */
+  interrupt(reason: string): void
+}
+
+/** The way back to the client. Nothing is buffered beyond what the client's window holds. */
+export interface Reply {
+  /** Status and headers, `[name, value, …]`. Sent with the first piece of the body. */
+  head(status: number, headers: readonly string[]): void
+  /** @returns false when the client is slower than this: wait for `onDrain`. */
+  write(chunk: Buffer): boolean
+  /** Ends the answer as complete. */
+  end(chunk?: Buffer): void
+  /** Ends the answer as broken: what was sent must not look complete. */
+  break(): void
+  onDrain: (() => void) | undefined
+  /** The client has gone before the answer was complete. */
+  onLeft: (() => void) | undefined
+  /** Bytes of body that were handed to the kernel or to the TLS layer. */
+  readonly bytesWritten: number
+  readonly headSent: boolean
+}
