@@ -14,7 +14,7 @@ export type Outcome = 'success' | 'tool_error' | 'error' | 'refused' | 'aborted'
  * Times: `startedAtMs` is wall-clock ms since the epoch, everything named `…Mono` is ms of a monotonic clock.
  */
 export interface Exchange {
-  readonly requestId: string
+  requestId: string
   readonly startedAtMs: number
   readonly startedMono: number
   /** HTTP method, and the configured path that matched (`other` before or without a match). */

@@ -1,0 +1,245 @@
+import type { AuditConfig } from '../../config/config.ts'
+import type { JsonObject, JsonValue } from '../json.ts'
+import type { AsciiJson } from './ascii-json.ts'
+import { compileSecretKeys } from './secret-keys.ts'
+import { compileSecretText } from './secret-text.ts'
+
+/** What may be written of things that a caller controls; compiled once for a configuration. */
+export interface Redactor {
+  /** Free text without secrets, from at most `keep` characters of it. */
+  text(text: string, keep: number): string
+  /** The same for the fields that say who the user is: their e-mail address is not a secret there. */
+  identity(text: string, keep: number): string
+  /**
+   * Arguments as JSON of at most `maxBytes` (at least 16): names and values without secrets, bounded in depth and size;
+   * `out.truncated` says whether something was left out for its size.
+   */
+  args(args: JsonObject, tool: string | undefined, maxBytes: number, out: AsciiJson): string
+  /** Only the arguments that `audit.allow` names for the tool, as they are; undefined when there are none. */
+  allowedArgs(args: JsonObject, tool: string | undefined, maxBytes: number, out: AsciiJson): string | undefined
+  /** A copy of any value without secrets, for the operational log. */
+  value(value: unknown): unknown
+}
+
+/** Longest text that is kept of one argument. */
+const MAX_TEXT = 1024
+const MAX_NAME = 128
+const MAX_MEMBERS = 128
+const MAX_DEPTH = 8
+/** Shortest room in which a member is begun: a short name, a colon and a marker. */
+const LEAST_ROOM = 40
+const REDACTED = '"[redacted]"'
+
+export function compileRedactor(config: AuditConfig): Redactor {
+  const keys = compileSecretKeys(config.redact.keys)
+  const secrets = compileSecretText(config.redact.patterns, keys)
+  const identitySecrets = compileSecretText(
+    config.redact.patterns.filter(pattern => pattern !== 'email'),
+    keys,
+  )
+  const hidesCards = config.redact.patterns.includes('card')
+  const allowances = compileAllowances(config.allow)
+
+  // The walk is synchronous and never enters itself, so its state needs no object for each call.
+  let left = 0
+  let out: AsciiJson
+
+  function writeText(text: string): string {
+    const max = Math.min(MAX_TEXT + 2, left)
+    if (text.length > max) out.truncated = true
+    const json = out.string(secrets.clean(text, MAX_TEXT), max)
+    left -= json.length
+    return json
+  }
+
+  function writeValue(value: JsonValue, depth: number): string {
+    if (typeof value === 'string') return writeText(value)
+    if (value === null || typeof value !== 'object') {
+      if (typeof value === 'number' && hidesCards && Math.abs(value) >= 1e12) return writeText(String(value))
+      const json = typeof value === 'number' && !Number.isFinite(value) ? 'null' : String(value)
+      left -= json.length
+      return json
+    }
+    if (depth >= MAX_DEPTH) {
+      out.truncated = true
+      return writeText('[deep]')
+    }
+    left -= 2
+    return Array.isArray(value) ? writeArray(value, depth) : writeObject(value, depth)
+  }
+
+  function writeArray(items: readonly JsonValue[], depth: number): string {
+    let json = '['
+    let previous: JsonValue = null
+    for (let i = 0; i < items.length; i++) {
+      if (left < LEAST_ROOM || i >= MAX_MEMBERS) {
+        out.truncated = true
+        break
+      }
+      const item = items[i] as JsonValue
+      if (i > 0) json += ','
+      left -= 1
+      // `["--password", "hunter2"]` and `["Authorization", "…"]`: the name stands before the value.
+      if (typeof previous === 'string' && announces(previous) && (typeof item !== 'string' || !announces(item))) {
+        json += REDACTED
+        left -= REDACTED.length
+      } else json += writeValue(item, depth + 1)
+      previous = item
+    }
+    return `${json}]`
+  }
+
+  function writeObject(object: JsonObject, depth: number): string {
+    let json = '{'
+    let members = 0
+    const hidesValue = namesSecret(object)
+    for (const name of Object.keys(object)) {
+      if (left < LEAST_ROOM || members >= MAX_MEMBERS) {
+        out.truncated = true
+        break
+      }
+      if (members++ > 0) json += ','
+      const shown = out.string(secrets.clean(name, MAX_NAME), Math.min(MAX_NAME, left - 18))
+      if (name.length > MAX_NAME) out.truncated = true
+      json += `${shown}:`
+      left -= shown.length + 2
+      if (keys.matches(name) || (hidesValue && hidesValue.test(name))) {
+        json += REDACTED
+        left -= REDACTED.length
+      } else json += writeValue(object[name] as JsonValue, depth + 1)
+    }
+    return `${json}}`
+  }
+
+  /** `{ "name": "Authorization", "value": "…" }`, and the private members of a JSON Web Key. */
+  function namesSecret(object: JsonObject): RegExp | undefined {
+    for (const label of NAME_MEMBERS) {
+      const name = object[label]
+      if (typeof name === 'string' && name.length <= MAX_NAME && keys.matches(name)) return VALUE_MEMBER
+    }
+    return typeof object.kty === 'string' ? JWK_PRIVATE_MEMBER : undefined
+  }
+
+  function announces(text: string): boolean {
+    return text.length <= 64 && NAME_ALONE.test(text) && keys.matches(text)
+  }
+
+  function begin(args: JsonObject, maxBytes: number, into: AsciiJson, write: () => string): string {
+    left = maxBytes - 2
+    out = into
+    return write()
+  }
+
+  return {
+    text: secrets.clean,
+    identity: identitySecrets.clean,
+    args(args, tool, maxBytes, into) {
+      const allowed = tool === undefined ? undefined : allowances(tool)
+      if (allowed === undefined) {
+        left = maxBytes - 2
+        out = into
+        return writeObject(args, 0)
+      }
+      const plain = pick(args, name => allowed.has(name))
+      const rest = pick(args, name => !allowed.has(name))
+      const shown = boundedJson(plain, maxBytes, into)
+      const hidden = begin(rest, maxBytes - shown.length, into, () => writeObject(rest, 0))
+      if (shown === '{}') return hidden
+      return hidden === '{}' ? shown : `${shown.slice(0, -1)},${hidden.slice(1)}`
+    },
+    allowedArgs(args, tool, maxBytes, into) {
+      const allowed = tool === undefined ? undefined : allowances(tool)
+      if (allowed === undefined) return undefined
+      const plain = pick(args, name => allowed.has(name))
+      return Object.keys(plain).length === 0 ? undefined : boundedJson(plain, maxBytes, into)
+    },
+    value: value => copyWithoutSecrets(value, 0),
+  }
+
+  function copyWithoutSecrets(value: unknown, depth: number): unknown {
+    if (typeof value === 'string') return secrets.clean(value, MAX_TEXT)
+    if (value instanceof Error) {
+      return {
+        type: value.name,
+        message: secrets.clean(value.message, MAX_TEXT),
+        stack: secrets.clean(value.stack ?? '', 4096),
+      }
+    }
+    if (value === null || typeof value !== 'object') return typeof value === 'bigint' ? String(value) : value
+    if (depth >= MAX_DEPTH) return '[deep]'
+    if (Array.isArray(value)) return value.slice(0, MAX_MEMBERS).map(item => copyWithoutSecrets(item, depth + 1))
+    const copy: Record<string, unknown> = {}
+    for (const [name, member] of Object.entries(value).slice(0, MAX_MEMBERS)) {
+      copy[secrets.clean(name, MAX_NAME)] = keys.matches(name) ? '[redacted]' : copyWithoutSecrets(member, depth + 1)
+    }
+    return copy
+  }
+}
+
+const NAME_MEMBERS = ['name', 'key', 'header', 'field']
+const VALUE_MEMBER = /^(?:values?|content|data|text)$/i
+const JWK_PRIVATE_MEMBER = /^(?:d|p|q|dp|dq|qi|k|oth)$/
+const NAME_ALONE = /^[-\w.]+:?$/
+
+/** What `audit.allow` lists for a tool: the sets are found once for each tool name and kept, up to a bound. */
+function compileAllowances(allow: AuditConfig['allow']): (tool: string) => ReadonlySet<string> | undefined {
+  const known = new Map<string, ReadonlySet<string> | undefined>()
+  return tool => {
+    if (allow.length === 0) return undefined
+    if (known.has(tool)) return known.get(tool)
+    const names = allow.filter(entry => matchesGlob(entry.tool, tool)).flatMap(entry => entry.args)
+    const allowed = names.length === 0 ? undefined : new Set(names)
+    if (known.size >= 1024) known.clear()
+    known.set(tool, allowed)
+    return allowed
+  }
+}
+
+/** `*` is any run of characters. Goes back at most to the last star, so the cost is bounded by both lengths. */
+function matchesGlob(glob: string, text: string): boolean {
+  let g = 0
+  let t = 0
+  let star = -1
+  let resume = 0
+  while (t < text.length) {
+    if (glob[g] === '*') {
+      star = g++
+      resume = t
+    } else if (g < glob.length && glob[g] === text[t]) {
+      g++
+      t++
+    } else if (star >= 0) {
+      g = star + 1
+      t = ++resume
+    } else return false
+  }
+  while (glob[g] === '*') g++
+  return g === glob.length
+}
+
+function pick(args: JsonObject, wanted: (name: string) => boolean): JsonObject {
+  return Object.fromEntries(Object.entries(args).filter(([name]) => wanted(name)))
+}
+
+/** As it is when it fits; members that do not fit are left out. */
+function boundedJson(object: JsonObject, maxBytes: number, out: AsciiJson): string {
+  let json = ''
+  let left = maxBytes - 2
+  for (const [name, value] of Object.entries(object)) {
+    const member = `${asciiOf(name)}:${asciiOf(value)}`
+    if (member.length + 1 > left) {
+      out.truncated = true
+      continue
+    }
+    json += json === '' ? member : `,${member}`
+    left -= member.length + 1
+  }
+  return `{${json}}`
+}
+
+function asciiOf(value: JsonValue): string {
+  return JSON.stringify(value).replace(
+    /[\x7f-\uffff]/g,
+    unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
