@@ -1,34 +1,34 @@
+import { type KeyObject, X509Certificate } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  randomBytes,
-  sign,
-  X509Certificate,
-} from 'node:crypto'
+  type Keys,
+  type KeyType,
+  keyIdOf,
+  keysOf,
+  newKeys,
+  newSerial,
+  signatureAlgorithm,
+  signed,
+} from './x509-keys.ts'
 import {
-  bitString,
   boolean,
   context,
   type Der,
-  encode,
-  generalName,
+  extension,
+  generalNames,
   integer,
   name,
   namedBits,
   octets,
   oid,
+  pem,
   type RelativeName,
   reparse,
   type SubjectAltNames,
   sequence,
   time,
 } from './x509-writer.ts'
-
-/** Kinds of key that certificates are minted for; the signature algorithm follows from the issuer's kind. */
-export type KeyType = 'ec-p256' | 'ec-p384' | 'rsa-2048' | 'ed25519'
 
 /** A certificate with its key, as PEM (the key as PKCS#8) and as Node's objects. */
 export interface Identity {
@@ -157,6 +157,70 @@ export function mintCrl(ca: CertificateAuthority, options: CrlOptions): string {
   return pem('X509 CRL', signed(list, algorithm, ca.privateKey))
 }
 
+/** What `mintDevPki` has written: paths below `dir`, and who is who. */
+export interface DevPki {
+  readonly dir: string
+  readonly ca: { readonly cert: string; readonly key: string }
+  readonly identities: readonly DevIdentity[]
+}
+
+export interface DevIdentity {
+  readonly name: DevName
+  readonly cert: string
+  readonly key: string
+  readonly uri: string
+  readonly notAfter: Date
+  readonly about: string
+}
+
+export type DevName = 'server' | 'gateway' | 'second-gateway' | 'stranger'
+
+export interface DevPkiOptions {
+  keyType?: KeyType
+  /** DNS names of the server besides those of this machine and of a Service called mcp-server. */
+  dns?: readonly string[]
+  ips?: readonly string[]
+  /** Life of the leaves; the CA lives ten times as long. */
+  days?: number
+  /** Write over what is there; without it an existing file is an error (`EEXIST`). */
+  overwrite?: boolean
+}
+
+/**
+ * Writes a development PKI: `ca.crt`, `ca.key`, and for each identity `<name>/tls.crt` and `<name>/tls.key`, laid out as
+ * a Secret of type kubernetes.io/tls is. Keys are readable by their owner only.
+ *
+ * The stranger has the gateway's own names, from another CA: what must never get in.
+ */
+export async function mintDevPki(dir: string, options: DevPkiOptions = {}): Promise<DevPki> {
+  const days = options.days ?? 90
+  const keyType = options.keyType ?? 'ec-p256'
+  const notAfter = new Date(Date.now() + days * DAY_MS)
+  const caNotAfter = new Date(Date.now() + days * 10 * DAY_MS)
+  const ca = mintCa({ name: 'mcp-sidecar development CA', keyType, notAfter: caNotAfter })
+  const otherCa = mintCa({ name: 'some other CA', keyType, notAfter: caNotAfter })
+  const flag = options.overwrite === true ? 'w' : 'wx'
+
+  const write = async (path: string, text: string, mode: number): Promise<string> => {
+    const file = join(dir, path)
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, text, { flag, mode })
+    return file
+  }
+
+  const identities: DevIdentity[] = []
+  // The CA's key goes first: with `wx` it is the guard of everything else.
+  const caKey = await write('ca.key', ca.key, 0o600)
+  const caCert = await write('ca.crt', ca.cert, 0o644)
+  for (const { name, about, leaf } of developmentIdentities(options)) {
+    const identity: Identity = mintLeaf(name === 'stranger' ? otherCa : ca, { ...leaf, keyType, notAfter })
+    const key = await write(`${name}/tls.key`, identity.key, 0o600)
+    const cert = await write(`${name}/tls.crt`, identity.chain, 0o644)
+    identities.push({ name, cert, key, about, notAfter, uri: leaf.uris?.[0] ?? '' })
+  }
+  return { dir, ca: { cert: caCert, key: caKey }, identities }
+}
+
 function mintAuthority(issuer: CertificateAuthority | undefined, options: CaOptions): CertificateAuthority {
   const keys = newKeys(options.keyType ?? 'ec-p256')
   const subject: RelativeName[] = [['CN', options.name]]
@@ -226,82 +290,58 @@ function issue({ issuer, keys, subject, notBefore, notAfter, serial, extensions 
   }
 }
 
-interface Keys {
-  privateKey: KeyObject
-  publicKey: KeyObject
+interface Plan {
+  name: DevName
+  about: string
+  leaf: LeafOptions
 }
 
-function newKeys(type: KeyType): Keys {
-  switch (type) {
-    case 'ec-p256':
-      return generateKeyPairSync('ec', { namedCurve: 'P-256' })
-    case 'ec-p384':
-      return generateKeyPairSync('ec', { namedCurve: 'P-384' })
-    case 'rsa-2048':
-      return generateKeyPairSync('rsa', { modulusLength: 2048 })
-    case 'ed25519':
-      return generateKeyPairSync('ed25519')
-  }
-}
-
-function keysOf(key: string): Keys {
-  const privateKey = createPrivateKey(key)
-  return { privateKey, publicKey: createPublicKey(privateKey) }
-}
-
-/** RFC 7093 §2 method 1: the leftmost 160 bits of a SHA-256, rather than RFC 5280's SHA-1. */
-function keyIdOf(publicKey: KeyObject): Buffer {
-  const spki = publicKey.export({ type: 'spki', format: 'der' })
-  return createHash('sha256').update(spki).digest().subarray(0, 20)
-}
-
-function newSerial(): Buffer {
-  const serial = randomBytes(16)
-  // Positive and of full length: never a leading zero byte, never the sign bit.
-  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40
-  return serial
-}
-
-function signatureAlgorithm(key: KeyObject): Der {
-  const [algorithm, ...parameters] = SIGNATURES[kindOf(key)].algorithm
-  return sequence(oid(algorithm), ...parameters)
-}
-
-function signed(content: Der, algorithm: Der, key: KeyObject): Buffer {
-  const signature = sign(SIGNATURES[kindOf(key)].digest, encode(content), key)
-  return encode(sequence(content, algorithm, bitString(signature)))
-}
-
-function kindOf(key: KeyObject): KeyType {
-  switch (key.asymmetricKeyType) {
-    case 'rsa':
-      return 'rsa-2048'
-    case 'ed25519':
-      return 'ed25519'
-    default:
-      return key.asymmetricKeyDetails?.namedCurve === 'secp384r1' ? 'ec-p384' : 'ec-p256'
-  }
-}
-
-/** Object identifiers (RFC 5758, RFC 4055, RFC 8410) and digests of the signatures. RSA alone has a NULL parameter. */
-const SIGNATURES: Record<KeyType, { algorithm: readonly [string, ...Der[]]; digest: string | null }> = {
-  'ec-p256': { algorithm: ['1.2.840.10045.4.3.2'], digest: 'sha256' },
-  'ec-p384': { algorithm: ['1.2.840.10045.4.3.3'], digest: 'sha384' },
-  'rsa-2048': { algorithm: ['1.2.840.113549.1.1.11', reparse(Buffer.from('0500', 'hex'))], digest: 'sha256' },
-  ed25519: { algorithm: ['1.3.101.112'], digest: null },
-}
-
-function generalNames(names: SubjectAltNames): Der[] {
+function developmentIdentities(options: DevPkiOptions): Plan[] {
+  const service = 'mcp-server'
   return [
-    ...(names.uris ?? []).map(uri => generalName('uri', uri)),
-    ...(names.dns ?? []).map(dns => generalName('dns', dns)),
-    ...(names.ips ?? []).map(ip => generalName('ip', ip)),
-    ...(names.extraSanRaw ?? []).map(raw => reparse(raw)),
+    {
+      name: 'server',
+      about: 'the sidecar itself',
+      leaf: {
+        cn: service,
+        uris: ['spiffe://example.org/ns/default/sa/mcp-server'],
+        dns: [
+          'localhost',
+          service,
+          `${service}.default`,
+          `${service}.default.svc`,
+          `${service}.default.svc.cluster.local`,
+          ...(options.dns ?? []),
+        ],
+        ips: ['127.0.0.1', '::1', ...(options.ips ?? [])],
+        usages: ['serverAuth'],
+      },
+    },
+    {
+      name: 'gateway',
+      about: 'the AI gateway; the peer to put on the list',
+      leaf: gateway('kong'),
+    },
+    {
+      name: 'second-gateway',
+      about: 'another workload of the same CA; let in only when it is listed as well',
+      leaf: gateway('envoy'),
+    },
+    {
+      name: 'stranger',
+      about: "the gateway's names from another CA; must never get in",
+      leaf: gateway('kong'),
+    },
   ]
 }
 
-function extension(id: string, critical: boolean, value: Der): Der {
-  return sequence(oid(id), ...(critical ? [boolean(true)] : []), octets(encode(value)))
+function gateway(account: string): LeafOptions {
+  return {
+    cn: account,
+    uris: [`spiffe://example.org/ns/gateway/sa/${account}`],
+    dns: [`${account}.gateway.svc`],
+    usages: ['clientAuth'],
+  }
 }
 
 const OID = {
@@ -321,9 +361,4 @@ const DAY_MS = 86_400_000
 /** Clocks in a cluster differ a little; a certificate from this very second would be refused as not yet valid. */
 function aMinuteAgo(): Date {
   return new Date(Date.now() - 60_000)
-}
-
-function pem(label: string, der: Buffer): string {
-  const lines = der.toString('base64').match(/.{1,64}/g) ?? []
-  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
 }

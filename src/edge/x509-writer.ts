@@ -99,6 +99,27 @@ export function generalName(kind: 'uri' | 'dns' | 'ip', value: string): Der {
   }
 }
 
+/** All the names of a SAN extension, in the order of the types. */
+export function generalNames(names: SubjectAltNames): Der[] {
+  return [
+    ...(names.uris ?? []).map(uri => generalName('uri', uri)),
+    ...(names.dns ?? []).map(dns => generalName('dns', dns)),
+    ...(names.ips ?? []).map(ip => generalName('ip', ip)),
+    ...(names.extraSanRaw ?? []).map(raw => reparse(raw)),
+  ]
+}
+
+/** One certificate or CRL extension (RFC 5280 §4.1.2.9); `value` goes inside the octet string. */
+export function extension(id: string, critical: boolean, value: Der): Der {
+  return sequence(oid(id), ...(critical ? [boolean(true)] : []), octets(encode(value)))
+}
+
+/** RFC 7468. */
+export function pem(label: string, der: Buffer): string {
+  const lines = der.toString('base64').match(/.{1,64}/g) ?? []
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
+}
+
 const ATTRIBUTES = {
   CN: '2.5.4.3',
   SERIALNUMBER: '2.5.4.5',
