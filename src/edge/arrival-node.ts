@@ -80,7 +80,7 @@ export class NodeArrival implements Arrival, Reply {
     })
   }
 
-  head(status: number, headers: readonly string[]): void {
+  head(status: number, headers: readonly string[], flush: boolean): void {
     const response = this.#response
     if (response.destroyed) return
     if (!this.#bodyRead) this.#request.resume()
@@ -90,6 +90,7 @@ export class NodeArrival implements Arrival, Reply {
     }
     const last = this.#closeAfter || this.connection.retiring
     ;(response as ServerResponse).writeHead(status, last ? [...headers, 'Connection', 'close'] : (headers as string[]))
+    if (flush) (response as ServerResponse).flushHeaders()
   }
 
   write(chunk: Buffer): boolean {

@@ -1,7 +1,7 @@
 import net from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { type AnswerParts, AnswerReader } from '../core/http1/answer-reader.ts'
-import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
+import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
 
 export interface Http1UpstreamOptions {
   readonly target: { kind: 'tcp'; host: string; port: number } | { kind: 'unix'; path: string }

@@ -35,8 +35,8 @@ export interface OpenCall {
 
 /** The way back to the client. Nothing is buffered beyond what the client's window holds. */
 export interface Reply {
-  /** Status and headers, `[name, value, …]`. Sent with the first piece of the body. */
-  head(status: number, headers: readonly string[]): void
+  /** Status and headers, `[name, value, …]`. Sent with the first piece of the body, or at once with `flush`. */
+  head(status: number, headers: readonly string[], flush: boolean): void
   /** @returns false when the client is slower than this: wait for `onDrain`. */
   write(chunk: Buffer): boolean
   /** Ends the answer as complete. */

@@ -1,5 +1,5 @@
 /**
- * The hop to the MCP server, as the journey needs it. Implementations: `upstream-http1.ts`.
+ * The hop to the MCP server, as the journey needs it. Implementations: `edge/upstream-http1.ts`.
  * Nothing here knows about MCP; headers are flat lists `[name, value, name, value, …]` in the order of the wire.
  */
 export interface Upstream {

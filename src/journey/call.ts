@@ -1,0 +1,47 @@
+import type { Caller } from '../core/identity/caller.ts'
+import type { Posted } from '../core/mcp/message.ts'
+import type { Verdict } from '../core/policy/verdict.ts'
+import type { ArrivalHeaders } from '../core/identity/upstream-headers.ts'
+import type { Exchange } from '../core/audit/exchange.ts'
+import type { Settings } from '../live/settings.ts'
+import type { Arrival } from './arrival.ts'
+import type { Lease } from './steps.ts'
+
+/**
+ * What each step has proved, as a type that the next one asks for: `forward` takes only an `Admitted` call, so "not yet
+ * checked" does not compile.
+ */
+export interface Received {
+  readonly arrival: Arrival
+  readonly exchange: Exchange
+  /** One generation of the configuration judges the call from beginning to end. */
+  readonly settings: Settings
+  readonly route: Route
+  readonly headers: ArrivalHeaders
+}
+
+export interface Identified extends Received {
+  readonly caller: Caller
+}
+
+export interface Called extends Identified {
+  readonly posted: Posted
+  /** The session that the call names, which is known to be the caller's own. */
+  readonly session: string | undefined
+}
+
+export interface Permitted extends Called {
+  readonly verdict: Verdict
+}
+
+export interface Admitted extends Permitted {
+  /** Slots and windows drawn from, given back when the exchange closes. */
+  readonly lease: Lease | undefined
+}
+
+/** Which configured path a request matched, and how it is to be read. */
+export interface Route {
+  /** The entry of `upstream.paths`, for metrics. */
+  readonly path: string
+  readonly kind: 'post' | 'stream' | 'delete' | 'metadata'
+}

@@ -1,0 +1,264 @@
+import { performance } from 'node:perf_hooks'
+import type { Exchange, Outcome } from '../core/audit/exchange.ts'
+import type { Refusal } from '../core/refusal.ts'
+import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
+import type { OpenCall, Reply } from './arrival.ts'
+import type { Admitted } from './call.ts'
+import type { Passage } from './passage.ts'
+import type { Recorder } from './recorder.ts'
+
+export interface RelayParts {
+  readonly upstream: Upstream
+  readonly recorder: Recorder
+  /** Chooses how the body is read, and learns what the head tells (sessions). */
+  passageFor(call: Admitted, status: number, headers: readonly string[]): Passage
+  /** Headers for the client: hop-by-hop fields gone, quota headers added. */
+  answerHeaders(call: Admitted, headers: readonly string[], passage: Passage, bodyLength: number | undefined): string[]
+  refuse(call: Admitted, refusal: Refusal): void
+  /** Everything that a closed exchange gives back. Called exactly once. */
+  settle(call: Admitted): void
+  /** Tells the breaker how the upstream did. */
+  note(result: 'good' | 'failed'): void
+}
+
+/**
+ * Carries one answer from the upstream to the client, unbuffered, with backpressure both ways, and ends the exchange:
+ * at the last byte, when either side breaks off, or when the stream has to end with the caller's standing.
+ *
+ * The audit line of a plain answer is with the kernel before the answer's last piece leaves; an event stream's
+ * `mcp.started` line before its first.
+ */
+export class Relay implements AnswerSink, OpenCall {
+  readonly call: Admitted
+  readonly #parts: RelayParts
+  readonly #exchange: Exchange
+  readonly #reply: Reply
+  #upstream: UpstreamCall | undefined
+  #passage: Passage | undefined
+  #isStream = false
+  /** The last piece of a plain answer, held until the audit line is written. */
+  #last: Buffer | undefined
+  /** The line that must come first is not with the kernel yet; what arrives meanwhile waits here. */
+  #waiting: Buffer[] | undefined
+  #over = false
+  #ended = false
+  #interruptedFor: string | undefined
+
+  constructor(call: Admitted, parts: RelayParts) {
+    this.call = call
+    this.#parts = parts
+    this.#exchange = call.exchange
+    this.#reply = call.arrival.reply
+  }
+
+  get isStream(): boolean {
+    return this.#isStream
+  }
+
+  start(request: UpstreamRequest): void {
+    const { arrival } = this.call
+    arrival.connection.calls.add(this)
+    this.#reply.onDrain = () => this.#upstream?.resume()
+    this.#reply.onLeft = () => this.#clientLeft()
+    this.#exchange.upstreamStartedMono = performance.now()
+    this.#upstream = this.#parts.upstream.send(request, this)
+  }
+
+  head(status: number, headers: readonly string[], bodyLength: number | undefined): void {
+    if (this.#over) return
+    const encoding = headerOf(headers, 'content-encoding')
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+      this.#drop({ reason: 'upstream_answer_encoded', encoding })
+      return
+    }
+    this.#exchange.status = status
+    this.#passage = this.#parts.passageFor(this.call, status, headers)
+    this.#parts.note(status >= 500 ? 'failed' : 'good')
+    if (this.#passage.fault !== undefined) {
+      this.#drop(this.#passage.fault)
+      return
+    }
+    const isStream = headerOf(headers, 'content-type')?.toLowerCase().startsWith('text/event-stream') === true
+    if (!isStream) {
+      // Nothing is sent yet: a body that breaks before its first byte still becomes a clean refusal.
+      this.#held = { status, headers, bodyLength }
+      return
+    }
+    this.#isStream = true
+    this.#exchange.streamed = true
+    this.#waiting = []
+    this.#parts.recorder.started(this.#exchange, () => this.#release())
+    if (this.#over) return
+    this.#reply.head(status, this.#parts.answerHeaders(this.call, headers, this.#passage, bodyLength), true)
+    if (this.#interruptedFor !== undefined) this.interrupt(this.#interruptedFor)
+  }
+
+  #held: { status: number; headers: readonly string[]; bodyLength: number | undefined } | undefined
+
+  data(chunk: Buffer): boolean {
+    if (this.#over || this.#passage === undefined) return true
+    const piece = this.#passage.take(chunk)
+    if (this.#passage.fault !== undefined) {
+      this.#drop(this.#passage.fault)
+      return true
+    }
+    if (!this.#isStream) {
+      if (piece === undefined) return true
+      const before = this.#last
+      this.#last = piece
+      if (before === undefined) return true
+      this.#sendHead()
+      return this.#reply.write(before)
+    }
+    let flows = true
+    if (piece !== undefined) {
+      if (this.#waiting !== undefined) {
+        this.#waiting.push(piece)
+        flows = false
+      } else {
+        flows = this.#reply.write(piece)
+      }
+    }
+    if (this.#passage.stopped) this.#endStream()
+    return flows
+  }
+
+  end(): void {
+    if (this.#over || this.#passage === undefined) return
+    this.#exchange.upstreamEndedMono = performance.now()
+    const rest = this.#passage.finish()
+    if (this.#passage.fault !== undefined) {
+      this.#drop(this.#passage.fault)
+      return
+    }
+    if (this.#isStream) {
+      if (this.#waiting !== undefined) {
+        if (rest !== undefined) this.#waiting.push(rest)
+        this.#ended = true
+        return
+      }
+      if (rest !== undefined) this.#reply.write(rest)
+      // An event stream ends without the answer to its call when the server means to go on elsewhere.
+      this.#close(this.#passage.outcome ?? 'aborted', () => this.#reply.end())
+      return
+    }
+    const last = rest ?? this.#last
+    if (rest !== undefined && this.#last !== undefined) {
+      this.#sendHead()
+      this.#reply.write(this.#last)
+    }
+    this.#close(this.#passage.outcome ?? 'success', () => {
+      this.#sendHead(last)
+      this.#reply.end(last)
+    })
+  }
+
+  fail(failure: UpstreamFailure): void {
+    if (this.#over) return
+    this.#exchange.upstreamEndedMono = performance.now()
+    this.#parts.note('failed')
+    this.#exchange.error = `upstream ${failure.kind}: ${failure.detail}`
+    this.#drop(refusalFor(failure))
+  }
+
+  /** Ends an event stream at its next event boundary; a plain answer is nearly over and goes on. */
+  interrupt(reason: string): void {
+    if (this.#over || this.#ended) return
+    this.#interruptedFor = reason
+    if (!this.#isStream || this.#passage === undefined) return
+    this.#exchange.error = `stream ended: ${reason}`
+    if (this.#passage.stop()) this.#endStream()
+  }
+
+  /** The line is with the kernel: what has waited for it may go. */
+  #release(): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    if (this.#over || waiting === undefined) return
+    let flows = true
+    for (const piece of waiting) flows = this.#reply.write(piece)
+    if (this.#passage?.stopped === true) this.#endStream()
+    else if (this.#ended) this.#close(this.#passage?.outcome ?? 'aborted', () => this.#reply.end())
+    else if (flows) this.#upstream?.resume()
+  }
+
+  #endStream(): void {
+    if (this.#waiting !== undefined) return
+    this.#upstream?.cancel()
+    this.#close(this.#passage?.outcome ?? 'aborted', () => this.#reply.end())
+  }
+
+  #sendHead(only?: Buffer): void {
+    const held = this.#held
+    if (held === undefined || this.#passage === undefined) return
+    this.#held = undefined
+    const length = this.#passage.rewrites ? only?.length : held.bodyLength
+    this.#reply.head(held.status, this.#parts.answerHeaders(this.call, held.headers, this.#passage, length), false)
+  }
+
+  /** The answer cannot be passed on, or not to its end. */
+  #drop(refusal: Refusal): void {
+    if (this.#over) return
+    this.#upstream?.cancel()
+    if (!this.#reply.headSent) {
+      this.#over = true
+      this.#leave()
+      this.#parts.refuse(this.call, refusal)
+      return
+    }
+    // Part of it is with the client already; ending it in order would make it look complete.
+    this.#exchange.refusal = refusal
+    this.#exchange.error ??= refusal.reason
+    this.#close('aborted', () => this.#reply.break())
+  }
+
+  #clientLeft(): void {
+    if (this.#over) return
+    this.#exchange.upstreamEndedMono ??= performance.now()
+    this.#upstream?.cancel()
+    this.#exchange.error ??= 'the client left'
+    this.#close('aborted', nothing)
+  }
+
+  #close(outcome: Outcome, last: () => void): void {
+    if (this.#over) return
+    this.#over = true
+    const exchange = this.#exchange
+    exchange.outcome = outcome
+    exchange.rpcError = this.#passage?.rpcError
+    exchange.bytesOut = this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
+    exchange.endedMono = performance.now()
+    this.#leave()
+    this.#parts.recorder.closed(exchange, last)
+  }
+
+  #leave(): void {
+    this.#reply.onDrain = undefined
+    this.#reply.onLeft = undefined
+    this.call.arrival.connection.calls.delete(this)
+    this.#parts.settle(this.call)
+  }
+}
+
+function refusalFor(failure: UpstreamFailure): Refusal {
+  switch (failure.kind) {
+    case 'unreachable':
+      return { reason: 'upstream_unreachable', detail: failure.detail, retryAfterMs: 1000 }
+    case 'timeout':
+      return { reason: 'upstream_timeout', waitedMs: failure.waitedMs }
+    case 'invalid':
+      return { reason: 'upstream_answer_invalid', detail: failure.detail }
+    case 'broke':
+      return { reason: 'upstream_broke', detail: failure.detail }
+  }
+}
+
+export function headerOf(headers: readonly string[], name: string): string | undefined {
+  for (let i = 0; i < headers.length; i += 2) {
+    const spelt = headers[i] as string
+    if (spelt.length === name.length && spelt.toLowerCase() === name) return headers[i + 1]
+  }
+  return undefined
+}
+
+function nothing(): void {}
