@@ -19,7 +19,7 @@ export type Refusal =
   | { reason: 'user_token_expired' }
   | { reason: 'user_token_unbound'; detail: string }
   | { reason: 'user_token_unverifiable'; detail: string }
-  | { reason: 'user_disagrees_with_token'; field: 'user' | 'org' | 'scopes' }
+  | { reason: 'user_disagrees_with_token'; field: 'user' | 'org' | 'scopes' | 'roles' }
   | { reason: 'user_scope_missing'; requiredScopes: readonly string[]; rule?: string }
   // The HTTP request around the message.
   | { reason: 'request_host_not_accepted'; host: string }
