@@ -1,4 +1,5 @@
 import type { AuditConfig } from '../../config/config.ts'
+import { compileGlob } from '../glob.ts'
 import type { JsonObject, JsonValue } from '../json.ts'
 import type { AsciiJson } from './ascii-json.ts'
 import { compileSecretKeys } from './secret-keys.ts'
@@ -124,10 +125,10 @@ export function compileRedactor(config: AuditConfig): Redactor {
     return text.length <= 64 && NAME_ALONE.test(text) && keys.matches(text)
   }
 
-  function begin(args: JsonObject, maxBytes: number, into: AsciiJson, write: () => string): string {
+  function begin(args: JsonObject, maxBytes: number, into: AsciiJson): string {
     left = maxBytes - 2
     out = into
-    return write()
+    return writeObject(args, 0)
   }
 
   return {
@@ -135,15 +136,11 @@ export function compileRedactor(config: AuditConfig): Redactor {
     identity: identitySecrets.clean,
     args(args, tool, maxBytes, into) {
       const allowed = tool === undefined ? undefined : allowances(tool)
-      if (allowed === undefined) {
-        left = maxBytes - 2
-        out = into
-        return writeObject(args, 0)
-      }
+      if (allowed === undefined) return begin(args, maxBytes, into)
       const plain = pick(args, name => allowed.has(name))
       const rest = pick(args, name => !allowed.has(name))
       const shown = boundedJson(plain, maxBytes, into)
-      const hidden = begin(rest, maxBytes - shown.length, into, () => writeObject(rest, 0))
+      const hidden = begin(rest, maxBytes - shown.length, into)
       if (shown === '{}') return hidden
       return hidden === '{}' ? shown : `${shown.slice(0, -1)},${hidden.slice(1)}`
     },
@@ -183,38 +180,17 @@ const NAME_ALONE = /^[-\w.]+:?$/
 
 /** What `audit.allow` lists for a tool: the sets are found once for each tool name and kept, up to a bound. */
 function compileAllowances(allow: AuditConfig['allow']): (tool: string) => ReadonlySet<string> | undefined {
+  const compiled = allow.map(({ tool, args }) => ({ matches: compileGlob(tool), args }))
   const known = new Map<string, ReadonlySet<string> | undefined>()
   return tool => {
     if (allow.length === 0) return undefined
     if (known.has(tool)) return known.get(tool)
-    const names = allow.filter(entry => matchesGlob(entry.tool, tool)).flatMap(entry => entry.args)
+    const names = compiled.filter(entry => entry.matches(tool)).flatMap(entry => entry.args)
     const allowed = names.length === 0 ? undefined : new Set(names)
     if (known.size >= 1024) known.clear()
     known.set(tool, allowed)
     return allowed
   }
-}
-
-/** `*` is any run of characters. Goes back at most to the last star, so the cost is bounded by both lengths. */
-function matchesGlob(glob: string, text: string): boolean {
-  let g = 0
-  let t = 0
-  let star = -1
-  let resume = 0
-  while (t < text.length) {
-    if (glob[g] === '*') {
-      star = g++
-      resume = t
-    } else if (g < glob.length && glob[g] === text[t]) {
-      g++
-      t++
-    } else if (star >= 0) {
-      g = star + 1
-      t = ++resume
-    } else return false
-  }
-  while (glob[g] === '*') g++
-  return g === glob.length
 }
 
 function pick(args: JsonObject, wanted: (name: string) => boolean): JsonObject {

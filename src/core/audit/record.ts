@@ -1,0 +1,332 @@
+import type { AuditConfig } from '../../config/config.ts'
+import type { ClientCertificate, Peer, User } from '../identity/caller.ts'
+import type { Message } from '../mcp/message.ts'
+import type { Refusal } from '../refusal.ts'
+import { AsciiJson } from './ascii-json.ts'
+import { SEAL_BYTES } from './chain.ts'
+import { argsDigest } from './digest.ts'
+import type { ConnectionFacts, Exchange } from './exchange.ts'
+import { compileRedactor, type Redactor } from './redact.ts'
+import type { SidecarFact } from './sidecar-fact.ts'
+import { isoTime } from './time.ts'
+
+export type ExchangeEvent = 'mcp.call' | 'mcp.started' | 'mcp.refused' | 'mcp.stream.open' | 'mcp.stream.close'
+
+/** What is the same in every line of a process, or of one generation of its configuration. */
+export interface Origin {
+  readonly version: string
+  readonly pod: { readonly name?: string; readonly namespace?: string; readonly node?: string }
+  /** Names the policy that decides, for `decision.policy`: a digest of its text. */
+  readonly policy: string | undefined
+  /** Key of `argsDigest`. */
+  readonly digestKey: Buffer
+}
+
+/**
+ * Turns what happened into drafts of audit lines: JSON objects without their closing brace, which the chain seals.
+ * One recorder serves one generation of the configuration. A draft is short enough for its sealed line to stay within
+ * `maxLineBytes`, whatever callers name things.
+ */
+export interface Recorder {
+  readonly maxLineBytes: number
+  /**
+   * @param message  The message that the line is about, one of `exchange.messages`; undefined when none was read.
+   * @param brief    Leaves out what differs between refusals that are otherwise identical: ids, arguments, times.
+   */
+  exchange(event: ExchangeEvent, exchange: Exchange, message: Message | undefined, brief?: boolean): string
+  fact(fact: SidecarFact, atMs: number): string
+  /** The draft of several occurrences, from the brief draft of one. */
+  coalesced(draft: string, count: number, firstAtMs: number, lastAtMs: number): string
+}
+
+/** `maxLine` is never taken to be less; the least line that still says who, what and how it ended fits. */
+export const MIN_LINE_BYTES = 1024
+/** What `coalesced` adds. */
+const COALESCED_BYTES = 112
+
+export function createRecorder(config: AuditConfig, origin: Origin, redactor = compileRedactor(config)): Recorder {
+  const maxLineBytes = Math.max(config.maxLineBytes, MIN_LINE_BYTES)
+  const maxDraft = maxLineBytes - SEAL_BYTES - COALESCED_BYTES
+  const json = new AsciiJson()
+  const pod = podMember(origin, json)
+  const version = `,"sidecar":{"version":${json.string(origin.version, 64)},"config":`
+  // Reading a certificate's names again for every call of a connection would cost more than the rest of the line.
+  const peers = new WeakMap<ConnectionFacts, { peer: Peer | undefined; member: string }>()
+
+  function exchangeDraft(event: ExchangeEvent, x: Exchange, message: Message | undefined, brief: boolean): string {
+    json.truncated = false
+    let draft = compose(event, x, message, brief, AMPLE)
+    if (draft.length > maxDraft - TRUNCATED.length) draft = compose(event, x, message, brief, TIGHT)
+    if (draft.length > maxDraft - TRUNCATED.length) draft = least(event, x, message)
+    return json.truncated ? draft + TRUNCATED : draft
+  }
+
+  function compose(event: ExchangeEvent, x: Exchange, message: Message | undefined, brief: boolean, cap: Caps): string {
+    const elapsed = (x.endedMono ?? x.upstreamEndedMono ?? x.upstreamStartedMono ?? x.startedMono) - x.startedMono
+    let line = opening(event, x.startedAtMs + elapsed)
+    if (!brief) {
+      line += `,"requestId":${text(x.requestId, cap.name)}`
+      const traceparent = message?.traceparent ?? x.traceparent
+      if (traceparent !== undefined) line += `,"traceparent":${text(traceparent, cap.name)}`
+    }
+    line += clientMember(x, message, cap) + peerMember(x, cap)
+    if (x.user !== undefined) line += userMember(x.user, cap)
+    line += mcpMember(x, message, brief, cap)
+    line += decisionMember(x, cap)
+    if (x.quota !== undefined && !brief) {
+      const { name, limit, remaining, resetMs } = x.quota
+      line += `,"quota":{"name":${json.string(name, cap.name)},"limit":${limit},"remaining":${remaining},"resetMs":${Math.round(resetMs)}}`
+    }
+    if (event !== 'mcp.started' && event !== 'mcp.stream.open') line += endMembers(x, brief, cap)
+    line += pod + version + generationMember(x.generation)
+    // Arguments come last, for they get the room that is left.
+    if (message?.args !== undefined && !brief) line += argsMembers(message, maxDraft - TRUNCATED.length - line.length)
+    return line
+  }
+
+  /** What is left when names are so hostile that nothing else fits. */
+  function least(event: ExchangeEvent, x: Exchange, message: Message | undefined): string {
+    json.truncated = true
+    let line = `${opening(event, x.startedAtMs)},"requestId":${text(x.requestId, 40)}`
+    if (x.peer !== undefined) line += `,"peer":{"name":${json.string(x.peer.name, 40)}}`
+    if (x.user !== undefined) line += `,"user":{"id":${identity(x.user.id, 64)}}`
+    if (message !== undefined) line += `,"mcp":{"method":${text(message.method, 40)}}`
+    if (x.refusal !== undefined) line += `,"decision":{"reason":"${x.refusal.reason}"}`
+    return `${line},"outcome":"${outcomeOf(x)}","status":${x.status}`
+  }
+
+  function clientMember(x: Exchange, message: Message | undefined, cap: Caps): string {
+    let line = `,"client":{"address":${json.string(x.connection.remoteAddress, 64)}`
+    if (x.forwardedFor !== undefined) line += `,"forwardedFor":${text(x.forwardedFor, cap.name)}`
+    if (x.userAgent !== undefined) line += `,"userAgent":${text(x.userAgent, cap.name)}`
+    const client = message?.clientInfo
+    if (client !== undefined)
+      line += `,"name":${text(client.name, cap.name)},"version":${text(client.version, cap.name)}`
+    return `${line}}`
+  }
+
+  function peerMember(x: { connection: ConnectionFacts; peer: Peer | undefined }, cap: Caps): string {
+    if (cap === TIGHT) return peerText(x.connection, x.peer, cap)
+    const known = peers.get(x.connection)
+    if (known !== undefined && known.peer === x.peer) return known.member
+    const before = json.truncated
+    json.truncated = false
+    const member = peerText(x.connection, x.peer, cap)
+    // A cut has to be told in every line, so only a whole member is kept.
+    if (!json.truncated) peers.set(x.connection, { peer: x.peer, member })
+    json.truncated ||= before
+    return member
+  }
+
+  function peerText(connection: ConnectionFacts, peer: Peer | undefined, cap: Caps): string {
+    const certificate: ClientCertificate | undefined = peer?.certificate ?? connection.certificate
+    let line = ''
+    if (peer !== undefined) line += `,"name":${json.string(peer.name, cap.name)}`
+    if (certificate !== undefined) {
+      const uri = certificate.uris[0]
+      if (uri !== undefined) line += `,"uri":${identity(uri, cap.uri)}`
+      line += `,"subject":${identity(certificate.subject, cap.name)},"issuer":${identity(certificate.issuer, cap.name)}`
+      line += `,"serial":${json.string(certificate.serial, cap.name)}`
+      line += `,"fingerprint256":${json.string(certificate.fingerprint256, 80)}`
+    }
+    if (connection.tls !== '') line += `,"tls":${json.string(connection.tls, cap.name)}`
+    return line === '' ? '' : `,"peer":{${line.slice(1)}}`
+  }
+
+  function userMember(user: User, cap: Caps): string {
+    let line = `,"user":{"id":${identity(user.id, cap.name)}`
+    if (user.email !== undefined) line += `,"email":${identity(user.email, cap.name)}`
+    if (user.org !== undefined) line += `,"org":${identity(user.org, cap.name)}`
+    line += `,"scopes":${list(user.scopes, cap.uri)},"roles":${list(user.roles, cap.uri)}`
+    if (user.scopesCut.length > 0) line += `,"scopesCut":${list(user.scopesCut, cap.uri)}`
+    return `${line},"source":"${user.source}"}`
+  }
+
+  function mcpMember(x: Exchange, message: Message | undefined, brief: boolean, cap: Caps): string {
+    let line = ''
+    if (message !== undefined) {
+      line += `,"era":"${message.era}"`
+      if (message.version !== undefined) line += `,"version":${text(message.version, cap.name)}`
+      if (message.method !== '') line += `,"method":${text(message.method, cap.name)}`
+      let seen = ''
+      for (const object of message.objects) {
+        // The first of each kind: a message of the protocol has no second one.
+        if (seen.includes(object.kind)) continue
+        seen += object.kind
+        line += `,"${object.kind}":${text(object.name, object.kind === 'resource' ? cap.uri : cap.name)}`
+      }
+      if (message.id !== undefined && !brief) {
+        line += `,"rpcId":${typeof message.id === 'number' ? message.id : text(message.id, cap.name)}`
+      }
+    }
+    if (x.session !== undefined) line += `,"session":${json.string(x.session, 80)}`
+    return line === '' ? '' : `,"mcp":{${line.slice(1)}}`
+  }
+
+  function decisionMember(x: Exchange, cap: Caps): string {
+    const { verdict, refusal } = x
+    if (verdict === undefined && refusal === undefined) return ''
+    let line = `,"decision":{"effect":"${verdict?.effect ?? 'deny'}"`
+    if (verdict !== undefined) line += `,"rule":${json.string(verdict.rule, cap.name)}`
+    if (refusal !== undefined) line += `,"reason":"${refusal.reason}"`
+    if (verdict !== undefined) line += `,"mode":"${verdict.mode}"`
+    if (verdict !== undefined && origin.policy !== undefined) line += `,"policy":${json.string(origin.policy, 80)}`
+    return `${line}}`
+  }
+
+  function endMembers(x: Exchange, brief: boolean, cap: Caps): string {
+    let line = `,"outcome":"${outcomeOf(x)}"`
+    if (x.status > 0) line += `,"status":${x.status}`
+    if (x.rpcError !== undefined) {
+      line += `,"rpcError":{"code":${x.rpcError.code},"message":${text(x.rpcError.message, cap.name)}}`
+    }
+    const error = x.error ?? (x.refusal === undefined ? undefined : detailOf(x.refusal))
+    if (error !== undefined) line += `,"error":${text(error, cap.uri)}`
+    if (brief) return line
+    if (x.endedMono !== undefined) line += `,"durationMs":${micros(x.endedMono - x.startedMono)}`
+    if (x.upstreamStartedMono !== undefined && (x.upstreamEndedMono ?? x.endedMono) !== undefined) {
+      line += `,"upstreamMs":${micros(((x.upstreamEndedMono ?? x.endedMono) as number) - x.upstreamStartedMono)}`
+    }
+    return `${line},"bytesIn":${x.bytesIn},"bytesOut":${x.bytesOut}`
+  }
+
+  function argsMembers(message: Message, room: number): string {
+    const args = message.args ?? {}
+    const tool = message.objects[0]?.kind === 'tool' ? message.objects[0].name : undefined
+    let line = config.args === 'digest' ? `,"argsDigest":"${argsDigest(args, origin.digestKey)}"` : ''
+    if (line.length > room) line = ''
+    const left = room - line.length - 8
+    if (left < 64) {
+      json.truncated = true
+      return line
+    }
+    const shown =
+      config.args === 'redacted' ? redactor.args(args, tool, left, json) : redactor.allowedArgs(args, tool, left, json)
+    return shown === undefined ? line : `${line},"args":${shown}`
+  }
+
+  function factDraft(fact: SidecarFact, atMs: number): string {
+    json.truncated = false
+    let line = opening(fact.event, atMs)
+    if ('connection' in fact && fact.connection !== undefined) {
+      line += `,"client":{"address":${json.string(fact.connection.remoteAddress, 64)}}`
+      line += peerMember({ connection: fact.connection, peer: fact.peer }, maxDraft < 4096 ? TIGHT : AMPLE)
+    }
+    if ('reason' in fact) line += `,"decision":{"effect":"deny","reason":${text(fact.reason, 128)}}`
+    if ('details' in fact) line += `,"${fact.event.slice(fact.event.indexOf('.') + 1)}":${boundedDetails(fact.details)}`
+    if ('count' in fact) {
+      line += `,"count":${fact.count},"firstAt":"${isoTime(fact.firstAtMs)}","lastAt":"${isoTime(fact.lastAtMs)}"`
+    }
+    line += pod + version + generationMember(fact.generation)
+    if ('error' in fact && fact.error !== undefined) {
+      line += `,"error":${text(fact.error, Math.min(2048, Math.max(16, maxDraft - TRUNCATED.length - line.length - 10)))}`
+    }
+    return json.truncated ? line + TRUNCATED : line
+  }
+
+  /** Facts about the sidecar itself are ours, and small; their texts are bounded all the same. */
+  function boundedDetails(details: Readonly<Record<string, string | number | undefined>>): string {
+    let line = ''
+    for (const [name, value] of Object.entries(details)) {
+      if (value !== undefined) line += `,"${name}":${typeof value === 'number' ? value : json.string(value, 256)}`
+    }
+    return `{${line.slice(1)}}`
+  }
+
+  function text(value: string, maxBytes: number): string {
+    if (value.length > maxBytes) json.truncated = true
+    return json.string(redactor.text(value, maxBytes), maxBytes)
+  }
+
+  function identity(value: string, maxBytes: number): string {
+    if (value.length > maxBytes) json.truncated = true
+    return json.string(redactor.identity(value, maxBytes), maxBytes)
+  }
+
+  function list(values: readonly string[], maxBytes: number): string {
+    if (values.length === 0) return '[]'
+    let line = ''
+    for (const value of values) {
+      const item = identity(value, 128)
+      if (line.length + item.length + 2 > maxBytes) {
+        json.truncated = true
+        break
+      }
+      line += line === '' ? item : `,${item}`
+    }
+    return `[${line}]`
+  }
+
+  return {
+    maxLineBytes,
+    exchange: (event, exchange, message, brief = false) => exchangeDraft(event, exchange, message, brief),
+    fact: factDraft,
+    coalesced(draft, count, firstAtMs, lastAtMs) {
+      const rest = draft.slice(OPENING.length + 24)
+      return `${OPENING}${isoTime(lastAtMs)}${rest},"count":${count},"firstAt":"${isoTime(firstAtMs)}","lastAt":"${isoTime(lastAtMs)}"`
+    },
+  }
+}
+
+/** How many bytes a name, and a URI, a list or a message, may have in a line. */
+interface Caps {
+  readonly name: number
+  readonly uri: number
+}
+const AMPLE: Caps = { name: 320, uri: 1024 }
+const TIGHT: Caps = { name: 48, uri: 64 }
+
+const OPENING = '{"timestamp":"'
+const TRUNCATED = ',"truncated":true'
+
+function opening(event: string, atMs: number): string {
+  return `${OPENING}${isoTime(atMs)}","kind":"audit","event":"${event}"`
+}
+
+/** How an exchange ended; one that nobody ended was broken off. */
+export function outcomeOf(exchange: Exchange): NonNullable<Exchange['outcome']> {
+  return exchange.outcome ?? (exchange.refusal === undefined ? 'aborted' : 'refused')
+}
+
+function podMember(origin: Origin, json: AsciiJson): string {
+  let line = ''
+  for (const name of ['name', 'namespace', 'node'] as const) {
+    const value = origin.pod[name]
+    if (value !== undefined && value !== '') line += `,"${name}":${json.string(value, 96)}`
+  }
+  return line === '' ? '' : `,"pod":{${line.slice(1)}}`
+}
+
+function generationMember({ config, trust }: { config: number; trust: number }): string {
+  return `${config},"trust":${trust}}`
+}
+
+/** What a refusal knows beyond its reason, for the operator. */
+function detailOf(refusal: Refusal): string | undefined {
+  if ('detail' in refusal) return refusal.detail
+  switch (refusal.reason) {
+    case 'peer_not_listed':
+      return refusal.presented
+    case 'peer_may_not_assert':
+      return `${refusal.field}: ${refusal.value}`
+    case 'user_header_ambiguous':
+      return refusal.header
+    case 'request_host_not_accepted':
+      return refusal.host
+    case 'request_origin_not_accepted':
+      return refusal.origin
+    case 'request_path_unknown':
+      return refusal.path
+    case 'quota_exhausted':
+    case 'quota_concurrency':
+      return `quota ${refusal.quota}, limit ${refusal.limit}`
+    default:
+      return undefined
+  }
+}
+
+function micros(ms: number): number {
+  return Math.round(ms * 1000) / 1000
+}
+
+export type { Redactor }
