@@ -3,6 +3,8 @@ import type { Caller } from './caller.ts'
 import type { CompiledIdentity } from './identify.ts'
 import { encodeForHeader } from './user.ts'
 
+export type { ArrivalHeaders }
+
 /** What the upstream is told besides the caller. */
 export interface UpstreamFacts {
   /** The peer's own, when it sent an acceptable one, else a new one. */
