@@ -31,7 +31,12 @@ export interface LoadResult {
 }
 
 export function callBody(id: number, bytes: number): string {
-  const base = { jsonrpc: '2.0', id, method: 'tools/call', params: { name: 'search_docs', arguments: { query: '', limit: 10 } } }
+  const base = {
+    jsonrpc: '2.0',
+    id,
+    method: 'tools/call',
+    params: { name: 'search_docs', arguments: { query: '', limit: 10 } },
+  }
   const text = JSON.stringify(base)
   base.params.arguments.query = 'q'.repeat(Math.max(1, bytes - text.length))
   return JSON.stringify(base)
@@ -54,7 +59,13 @@ async function main(options: LoadOptions): Promise<void> {
   }
   const sockets = await Promise.all(
     Array.from({ length: options.connections }, async () => {
-      const socket = tls.connect({ host: '127.0.0.1', port: options.port, servername: options.servername, ...secrets, ALPNProtocols: ['http/1.1'] })
+      const socket = tls.connect({
+        host: '127.0.0.1',
+        port: options.port,
+        servername: options.servername,
+        ...secrets,
+        ALPNProtocols: ['http/1.1'],
+      })
       socket.setNoDelay(true)
       await new Promise<void>((resolve, reject) => {
         socket.once('secureConnect', resolve)
@@ -112,8 +123,16 @@ async function main(options: LoadOptions): Promise<void> {
   running = false
   for (const socket of sockets) socket.destroy()
   latencies.sort((a, b) => a - b)
-  const at = (q: number): number => Math.round(latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * q))] ?? 0)
-  const result: LoadResult = { requests: latencies.length, errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+  const at = (q: number): number =>
+    Math.round(latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * q))] ?? 0)
+  const result: LoadResult = {
+    requests: latencies.length,
+    errors,
+    seconds,
+    p50: at(0.5),
+    p99: at(0.99),
+    p999: at(0.999),
+  }
   process.stdout.write(`${JSON.stringify(result)}\n`)
 }
 

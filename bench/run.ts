@@ -60,9 +60,15 @@ async function main(): Promise<void> {
     const port = await freePort()
     const admin = await freePort()
     const file = path.join(work, 'sidecar.yaml')
-    writeFileSync(file, sidecarConfig({ port, admin, upstreamPort, pki, operationsSocket: path.join(work, 'ops.sock') }))
+    writeFileSync(
+      file,
+      sidecarConfig({ port, admin, upstreamPort, pki, operationsSocket: path.join(work, 'ops.sock') }),
+    )
     const entry = existsSync(path.join(root, 'dist/mcp-sidecar.mjs')) ? 'dist/mcp-sidecar.mjs' : 'src/main.ts'
-    const child = spawn(process.execPath, [entry, 'run', '--config', file], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [entry, 'run', '--config', file], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     children.push(child)
     child.stdout?.resume()
     await untilReady(admin)
@@ -88,9 +94,17 @@ async function measure(peer: Peer, pki: { ca: string; cert: string; key: string 
     bodyBytes: options.bytes,
     pki: { ca: pki.ca, cert: pki.cert, key: pki.key },
     servername: 'localhost',
-    headers: { 'X-User-ID': 'ada@acme.example', 'X-Org-ID': 'acme', 'X-User-Scopes': 'mcp.read mcp.write', 'MCP-Protocol-Version': '2025-11-25' },
+    headers: {
+      'X-User-ID': 'ada@acme.example',
+      'X-Org-ID': 'acme',
+      'X-User-Scopes': 'mcp.read mcp.write',
+      'MCP-Protocol-Version': '2025-11-25',
+    },
   }
-  const child = spawn(process.execPath, ['bench/load.ts', JSON.stringify(load)], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['bench/load.ts', JSON.stringify(load)], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let before = 0
   let cpu = 0
   let text = ''
@@ -105,8 +119,12 @@ async function measure(peer: Peer, pki: { ca: string; cert: string; key: string 
 
 function report(peers: Peer[], samples: Map<string, Sample[]>): void {
   const floor = median(samples.get('floor')?.map(sample => sample.cpuMicros) ?? [])
-  say(`\n${options.rounds} alternating rounds of ${options.seconds} s, ${options.connections} connections, ${options.bytes}-byte calls, Node ${process.versions.node}\n`)
-  say(`${pad('peer', 12)}${pad('CPU µs/call', 14)}${pad('× floor', 10)}${pad('calls/s', 10)}${pad('p50 µs', 9)}${pad('p99 µs', 9)}errors`)
+  say(
+    `\n${options.rounds} alternating rounds of ${options.seconds} s, ${options.connections} connections, ${options.bytes}-byte calls, Node ${process.versions.node}\n`,
+  )
+  say(
+    `${pad('peer', 12)}${pad('CPU µs/call', 14)}${pad('× floor', 10)}${pad('calls/s', 10)}${pad('p50 µs', 9)}${pad('p99 µs', 9)}errors`,
+  )
   for (const peer of peers) {
     const own = samples.get(peer.name) ?? []
     const cpu = median(own.map(sample => sample.cpuMicros))
@@ -119,7 +137,11 @@ function report(peers: Peer[], samples: Map<string, Sample[]>): void {
   }
 }
 
-async function startNginx(name: string, pki: { ca: string; serverCert: string; serverKey: string }, upstreamPort: number): Promise<Peer> {
+async function startNginx(
+  name: string,
+  pki: { ca: string; serverCert: string; serverKey: string },
+  upstreamPort: number,
+): Promise<Peer> {
   const port = await freePort()
   const dir = path.join(work, name)
   execFileSync('mkdir', ['-p', dir])
@@ -239,7 +261,13 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-function readArguments(argv: string[]): { rounds: number; seconds: number; connections: number; bytes: number; only: string[] | undefined } {
+function readArguments(argv: string[]): {
+  rounds: number
+  seconds: number
+  connections: number
+  bytes: number
+  only: string[] | undefined
+} {
   const value = (name: string, fallback: number): number => {
     const at = argv.indexOf(`--${name}`)
     return at < 0 ? fallback : Number(argv[at + 1])

@@ -4,7 +4,11 @@ import https from 'node:https'
 /** The floor: a bare Node https server with client certificates that reads the body and answers by itself. */
 const [port, ca, cert, key] = process.argv.slice(2) as [string, string, string, string]
 const answer = Buffer.from(
-  JSON.stringify({ jsonrpc: '2.0', id: 7, result: { content: [{ type: 'text', text: 'three documents found' }], isError: false } }),
+  JSON.stringify({
+    jsonrpc: '2.0',
+    id: 7,
+    result: { content: [{ type: 'text', text: 'three documents found' }], isError: false },
+  }),
 )
 const server = https.createServer(
   {

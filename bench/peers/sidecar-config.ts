@@ -6,7 +6,11 @@ export function sidecarConfig(at: {
   pki: { ca: string; serverCert: string; serverKey: string }
   operationsSocket: string
 }): string {
-  const rules = Array.from({ length: 19 }, (_, i) => `    - { id: team-${i}, effect: allow, when: { roles: [team-${i}] }, methods: [tools/call], tools: ["team${i}_*"] }`)
+  const rules = Array.from(
+    { length: 19 },
+    (_, i) =>
+      `    - { id: team-${i}, effect: allow, when: { roles: [team-${i}] }, methods: [tools/call], tools: ["team${i}_*"] }`,
+  )
   return `
 listen: { address: "127.0.0.1:${at.port}" }
 upstream: { url: "http://127.0.0.1:${at.upstreamPort}" }

@@ -2,7 +2,11 @@ import http from 'node:http'
 
 /** A stand-in for an MCP server that costs next to nothing: any call gets one short JSON-RPC result at once. */
 const answer = Buffer.from(
-  JSON.stringify({ jsonrpc: '2.0', id: 7, result: { content: [{ type: 'text', text: 'three documents found' }], isError: false } }),
+  JSON.stringify({
+    jsonrpc: '2.0',
+    id: 7,
+    result: { content: [{ type: 'text', text: 'three documents found' }], isError: false },
+  }),
 )
 
 const server = http.createServer({ keepAliveTimeout: 60_000, noDelay: true }, (request, response) => {

@@ -37,7 +37,9 @@ export class AdminServer {
   start(): Promise<number> {
     return new Promise((resolve, reject) => {
       const { host, port } = this.#address
-      const server = serve({ fetch: this.#app.fetch, hostname: host, port }, info => resolve((info as AddressInfo).port))
+      const server = serve({ fetch: this.#app.fetch, hostname: host, port }, info =>
+        resolve((info as AddressInfo).port),
+      )
       server.once('error', reject)
       this.#server = server
     })

@@ -217,7 +217,8 @@ export class Listener {
     const version = socket.getProtocol() ?? ''
     const tls = `${version} ${socket.getCipher()?.standardName ?? ''}`.trim()
     const presented = socket.getPeerX509Certificate()
-    const read = presented === undefined ? undefined : this.#options.readCertificate(presented.raw, issuersOf(presented))
+    const read =
+      presented === undefined ? undefined : this.#options.readCertificate(presented.raw, issuersOf(presented))
     const certificate = read?.ok === true ? read.value : undefined
     let reason: string | undefined
     if (presented === undefined) reason = 'PEER_DID_NOT_RETURN_A_CERTIFICATE'

@@ -100,7 +100,11 @@ export class Http1Upstream implements Upstream {
 
   #connect(call: Call): void {
     if (this.#wires.size >= this.#options.maxConnections) {
-      process.nextTick(fail, call, failure('unreachable', `all ${this.#options.maxConnections} connections are in use`, false, 0))
+      process.nextTick(
+        fail,
+        call,
+        failure('unreachable', `all ${this.#options.maxConnections} connections are in use`, false, 0),
+      )
       return
     }
     const { target } = this.#options
@@ -286,7 +290,8 @@ class Wire implements AnswerParts {
       return
     }
     if (!this.#connected) {
-      if (now >= this.#connectBy) this.#fault(failure('unreachable', 'no connection in time', false, now - call.startedMono))
+      if (now >= this.#connectBy)
+        this.#fault(failure('unreachable', 'no connection in time', false, now - call.startedMono))
       return
     }
     // While the client is slow it is our own pause that keeps the server silent.

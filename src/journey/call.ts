@@ -1,11 +1,13 @@
 import type { Caller } from '../core/identity/caller.ts'
 import type { Posted } from '../core/mcp/message.ts'
 import type { Verdict } from '../core/policy/verdict.ts'
-import type { ArrivalHeaders } from '../core/identity/upstream-headers.ts'
+import type { ArrivalHeaders } from '../core/identity/arrival-headers.ts'
 import type { Exchange } from '../core/audit/exchange.ts'
+import type { Target } from '../core/request-path.ts'
+import type { QuotaLease } from '../core/quota/decision.ts'
+import type { Snapshot } from '../live/live.ts'
 import type { Settings } from '../live/settings.ts'
 import type { Arrival } from './arrival.ts'
-import type { Lease } from './steps.ts'
 
 /**
  * What each step has proved, as a type that the next one asks for: `forward` takes only an `Admitted` call, so "not yet
@@ -15,8 +17,9 @@ export interface Received {
   readonly arrival: Arrival
   readonly exchange: Exchange
   /** One generation of the configuration judges the call from beginning to end. */
-  readonly settings: Settings
+  readonly settings: Snapshot<Settings>
   readonly route: Route
+  readonly target: Target
   readonly headers: ArrivalHeaders
 }
 
@@ -36,7 +39,7 @@ export interface Permitted extends Called {
 
 export interface Admitted extends Permitted {
   /** Slots and windows drawn from, given back when the exchange closes. */
-  readonly lease: Lease | undefined
+  readonly lease: QuotaLease | undefined
 }
 
 /** Which configured path a request matched, and how it is to be read. */

@@ -24,7 +24,16 @@ const HEAD_END = Buffer.from('\r\n\r\n', 'latin1')
 const CR = 0x0d
 const LF = 0x0a
 
-const State = { head: 0, length: 1, untilClose: 2, chunkSize: 3, chunkData: 4, chunkEnd: 5, trailer: 6, done: 7 } as const
+const State = {
+  head: 0,
+  length: 1,
+  untilClose: 2,
+  chunkSize: 3,
+  chunkData: 4,
+  chunkEnd: 5,
+  trailer: 6,
+  done: 7,
+} as const
 type State = (typeof State)[keyof typeof State]
 
 export class AnswerReader {
@@ -83,7 +92,7 @@ export class AnswerReader {
             return undefined
           }
           if (end - at > HEAD_LIMIT) return `head larger than ${HEAD_LIMIT} bytes`
-          const fault = this.#readHead(bytes.toString("latin1", at, end), parts)
+          const fault = this.#readHead(bytes.toString('latin1', at, end), parts)
           if (fault !== undefined) return fault
           at = end + 4
           break
@@ -169,7 +178,8 @@ export class AnswerReader {
     const minor = statusLine.charCodeAt(7) - 0x30
     if (minor !== 0 && minor !== 1) return 'not an HTTP/1 status line'
     const status = threeDigits(statusLine)
-    if (status < 100 || (statusLine.length > 12 && statusLine.charCodeAt(12) !== 0x20)) return 'not an HTTP/1 status line'
+    if (status < 100 || (statusLine.length > 12 && statusLine.charCodeAt(12) !== 0x20))
+      return 'not an HTTP/1 status line'
     if (hasControl(statusLine)) return 'control character in the status line'
 
     const headers: string[] = []
@@ -272,7 +282,7 @@ export class AnswerReader {
     const line = held === undefined ? bytes.subarray(at, lf) : Buffer.concat([held, bytes.subarray(at, lf)])
     if (line.length === 0 || line[line.length - 1] !== CR) return 'line ends without CR'
     if (this.#state !== State.trailer && line.length > CHUNK_LINE_LIMIT) return 'chunk line too long'
-    const text = line.toString("latin1", 0, line.length - 1)
+    const text = line.toString('latin1', 0, line.length - 1)
     if (hasControl(text)) return 'control character in a chunk line'
     return { text, next: lf + 1 }
   }
@@ -309,7 +319,8 @@ function hasControl(text: string): boolean {
 
 /** RFC 9110 §5.6.2. */
 const TOKEN = new Uint8Array(256)
-for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") TOKEN[char.charCodeAt(0)] = 1
+for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+  TOKEN[char.charCodeAt(0)] = 1
 
 function isToken(name: string): boolean {
   for (let i = 0; i < name.length; i++) if (TOKEN[name.charCodeAt(i)] !== 1) return false

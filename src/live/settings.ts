@@ -1,0 +1,41 @@
+import type { Config } from '../config/config.ts'
+import { type CompiledIdentity, compileIdentity } from '../core/identity/identify.ts'
+import { compilePolicy, type CompiledPolicy } from '../core/policy/compile.ts'
+import type { PatternEngine } from '../core/policy/compile-arguments.ts'
+import { type CompiledPeers, compilePeers } from '../core/trust/peer-match.ts'
+import { compilePaths, type PathTable } from '../core/request-path.ts'
+import { err, ok, type Result } from '../core/result.ts'
+
+/**
+ * One generation of the configuration, compiled: all that a call is judged by. Immutable, replaced whole; a call reads
+ * it once and keeps it, and its audit line carries the generation.
+ */
+export interface Settings {
+  readonly config: Config
+  readonly paths: PathTable
+  readonly peers: CompiledPeers
+  readonly identity: CompiledIdentity
+  readonly policy: CompiledPolicy
+}
+
+/** Something in a valid configuration that does not compile, with the path of the setting. */
+export interface SettingProblem {
+  readonly path: string
+  readonly message: string
+}
+
+/** @param patterns  The engine for `args.….pattern`, when the policy has any. */
+export function compileSettings(
+  config: Config,
+  patterns: PatternEngine | undefined,
+): Result<Settings, SettingProblem[]> {
+  const policy = compilePolicy(config.policy, patterns)
+  if (!policy.ok) return err(policy.error)
+  return ok({
+    config,
+    paths: compilePaths(config.upstream.paths),
+    peers: compilePeers(config.peers),
+    identity: compileIdentity(config),
+    policy: policy.value,
+  })
+}
