@@ -234,13 +234,11 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   }
 
   function text(value: string, maxBytes: number): string {
-    if (value.length > maxBytes) json.truncated = true
-    return json.string(redactor.text(value, maxBytes), maxBytes)
+    return redactor.text(value, maxBytes, json)
   }
 
   function identity(value: string, maxBytes: number): string {
-    if (value.length > maxBytes) json.truncated = true
-    return json.string(redactor.identity(value, maxBytes), maxBytes)
+    return redactor.identity(value, maxBytes, json)
   }
 
   function list(values: readonly string[], maxBytes: number): string {

@@ -3,14 +3,14 @@ import { compileGlob } from '../glob.ts'
 import type { JsonObject, JsonValue } from '../json.ts'
 import type { AsciiJson } from './ascii-json.ts'
 import { compileSecretKeys } from './secret-keys.ts'
-import { compileSecretText } from './secret-text.ts'
+import { compileSecretText, type SecretText } from './secret-text.ts'
 
 /** What may be written of things that a caller controls; compiled once for a configuration. */
 export interface Redactor {
-  /** Free text without secrets, from at most `keep` characters of it. */
-  text(text: string, keep: number): string
+  /** Free text without secrets, as a JSON string of at most `maxBytes` (at least 8). */
+  text(text: string, maxBytes: number, out: AsciiJson): string
   /** The same for the fields that say who the user is: their e-mail address is not a secret there. */
-  identity(text: string, keep: number): string
+  identity(text: string, maxBytes: number, out: AsciiJson): string
   /**
    * Arguments as JSON of at most `maxBytes` (at least 16): names and values without secrets, bounded in depth and size;
    * `out.truncated` says whether something was left out for its size.
@@ -47,8 +47,7 @@ export function compileRedactor(config: AuditConfig): Redactor {
 
   function writeText(text: string): string {
     const max = Math.min(MAX_TEXT + 2, left)
-    if (text.length > max) out.truncated = true
-    const json = out.string(secrets.clean(text, MAX_TEXT), max)
+    const json = jsonOf(secrets, text, max, out)
     left -= json.length
     return json
   }
@@ -100,8 +99,7 @@ export function compileRedactor(config: AuditConfig): Redactor {
         break
       }
       if (members++ > 0) json += ','
-      const shown = out.string(secrets.clean(name, MAX_NAME), Math.min(MAX_NAME, left - 18))
-      if (name.length > MAX_NAME) out.truncated = true
+      const shown = jsonOf(secrets, name, Math.min(MAX_NAME, left - 18), out)
       json += `${shown}:`
       left -= shown.length + 2
       if (keys.matches(name) || (hidesValue && hidesValue.test(name))) {
@@ -132,8 +130,8 @@ export function compileRedactor(config: AuditConfig): Redactor {
   }
 
   return {
-    text: secrets.clean,
-    identity: identitySecrets.clean,
+    text: (text, maxBytes, into) => jsonOf(secrets, text, maxBytes, into),
+    identity: (text, maxBytes, into) => jsonOf(identitySecrets, text, maxBytes, into),
     args(args, tool, maxBytes, into) {
       const allowed = tool === undefined ? undefined : allowances(tool)
       if (allowed === undefined) return begin(args, maxBytes, into)
@@ -171,6 +169,17 @@ export function compileRedactor(config: AuditConfig): Redactor {
     }
     return copy
   }
+}
+
+/** A text without its secrets as a JSON string; one that was cut says so in `out.truncated`. */
+function jsonOf(secrets: SecretText, text: string, maxBytes: number, out: AsciiJson): string {
+  if (text.length + 2 > maxBytes) {
+    if (text.length > maxBytes) out.truncated = true
+    return out.string(secrets.clean(text, maxBytes), maxBytes)
+  }
+  const look = secrets.look(text)
+  if (look === 0) return `"${text}"`
+  return out.string(look === 1 ? text : secrets.clean(text, maxBytes), maxBytes)
 }
 
 const NAME_MEMBERS = ['name', 'key', 'header', 'field']

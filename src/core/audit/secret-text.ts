@@ -1,5 +1,6 @@
 import type { RedactPattern } from '../../config/config.ts'
 import type { SecretKeys } from './secret-keys.ts'
+import { compileTriggerScan, type TriggerScan } from './trigger-scan.ts'
 
 /**
  * Finds secrets inside a text by what they look like (`patterns`) and by the name written before them
@@ -9,19 +10,21 @@ import type { SecretKeys } from './secret-keys.ts'
  * beyond the cut, so that no half of a secret stays because its other half was cut off.
  */
 export interface SecretText {
+  /** Whether a text needs `clean` at all (2), or an escape in JSON (1), or nothing (0). */
+  readonly look: TriggerScan
   /** The text without its secrets, from at most `keep` characters of it. */
   clean(text: string, keep: number): string
 }
 
 export function compileSecretText(patterns: readonly RedactPattern[], keys: SecretKeys): SecretText {
   const finders = patterns.map(pattern => FINDERS[pattern])
-  const triggers = patterns.map(pattern => TRIGGERS[pattern])
+  const triggers = patterns.flatMap(pattern => TRIGGERS[pattern])
   if (!keys.isEmpty) {
     finders.push((text, found) => findNamed(text, keys, found))
-    triggers.push('[:=]|--[A-Za-z]')
+    triggers.push(':', '=', '--')
   }
-  if (finders.length === 0) return { clean: (text, keep) => (text.length > keep ? text.slice(0, keep) : text) }
-  const suspicious = new RegExp(`${triggers.join('|')}|%[0-9A-Fa-f]{2}`)
+  if (finders.length > 0) triggers.push('%')
+  const look = compileTriggerScan(triggers, patterns.includes('card') ? 13 : Number.POSITIVE_INFINITY)
 
   function cover(text: string, keep: number): string {
     const found: Span[] = []
@@ -42,7 +45,7 @@ export function compileSecretText(patterns: readonly RedactPattern[], keys: Secr
 
   function clean(text: string, keep: number): string {
     const searched = text.length > keep + BEYOND_CUT ? text.slice(0, keep + BEYOND_CUT) : text
-    if (!suspicious.test(searched)) return searched.length > keep ? searched.slice(0, keep) : searched
+    if (look(searched) < 2) return searched.length > keep ? searched.slice(0, keep) : searched
     if (!ENCODED.test(searched)) return cover(searched, keep)
     // A secret may be percent-encoded, more than once; when it is, the decoded text is what is written.
     let shown = cover(searched, Number.POSITIVE_INFINITY)
@@ -56,7 +59,7 @@ export function compileSecretText(patterns: readonly RedactPattern[], keys: Secr
     return shown.slice(0, searched === text ? keep : Math.max(0, Math.min(keep, shown.length - BEYOND_CUT)))
   }
 
-  return { clean }
+  return { look, clean }
 }
 
 interface Span {
@@ -71,16 +74,19 @@ const BEYOND_CUT = 512
 const MAX_DECODINGS = 3
 const ENCODED = /%[0-9A-Fa-f]{2}/
 
-/** What a text must hold for a pattern to be looked for at all; one test of the alternatives decides for most texts. */
-const TRIGGERS: Record<RedactPattern, string> = {
-  bearer: '[Bb][Ee][Aa][Rr][Ee][Rr]|[Bb][Aa][Ss][Ii][Cc]|[Dd][Pp][Oo][Pp]|[Nn]egotiate',
-  jwt: 'eyJ',
-  email: '@',
-  card: '\\d[\\d .-]{11}',
-  'cloud-key':
-    'A(?:KIA|SIA|BIA|CCA|Iza|ccountKey)|SharedAccess|ya29|gh[pousr]_|github_pat_|glpat-|xox|xapp-|[srp]k[_-]|whsec_|npm_|pypi-|dop_v1_|hf_|hvs\\.|dapi|SG\\.|sig=',
-  'private-key': '-----BEGIN|PuTTY-',
-  'url-userinfo': '://',
+/** Words of which a text must hold one for a pattern to be looked for at all. */
+const TRIGGERS: Record<RedactPattern, readonly string[]> = {
+  bearer: ['bearer', 'basic', 'dpop', 'negotiate'],
+  jwt: ['eyj'],
+  email: ['@'],
+  // By the number of digits, not by a word.
+  card: [],
+  'cloud-key': (
+    'akia asia abia acca aiza accountkey sharedaccess ya29. ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- xox xapp- ' +
+    'sk_live sk_test rk_live rk_test pk_live pk_test whsec_ sk- npm_ pypi- dop_v1_ hf_ hvs. dapi sg. sig='
+  ).split(' '),
+  'private-key': ['-----begin', 'putty-'],
+  'url-userinfo': ['://'],
 }
 
 const FINDERS: Record<RedactPattern, Finder> = {
