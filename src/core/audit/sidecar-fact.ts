@@ -8,7 +8,9 @@ export interface Generations {
 }
 
 /** What happens to the sidecar and its connections, apart from calls: each becomes one audit line. */
-export type SidecarFact = { readonly generation: Generations } & (
+export type SidecarFact = FactBody & { readonly generation: Generations }
+
+export type FactBody =
   | {
       readonly event: 'connection.refused'
       /** The exact reason, as the TLS layer names it: `CERT_HAS_EXPIRED`, `ECONNRESET`, `handshake_timeout`. */
@@ -38,7 +40,6 @@ export type SidecarFact = { readonly generation: Generations } & (
   | { readonly event: 'audit.checkpoint'; readonly details: CheckpointDetails }
   | { readonly event: 'sidecar.started'; readonly details: StartDetails }
   | { readonly event: 'sidecar.stopped'; readonly details: StopDetails; readonly error?: string }
-)
 
 /** The member `checkpoint` of a line: a signature over the line of that sequence number. */
 export type CheckpointDetails = Readonly<{
