@@ -1,0 +1,200 @@
+import { err, ok, type Result } from '../result.ts'
+
+/**
+ * Brings a resource URI into the form that rules match: scheme and host in lower case, default port gone, dot segments
+ * removed, unreserved characters decoded, everything else that must be encoded encoded in upper-case hex.
+ *
+ * Where parsers disagree there is no such form, and the URI is refused: encoded slashes or dots that hide a segment,
+ * backslashes, control characters, several `@`, IPv4 addresses in odd notation, a missing authority where WHATWG
+ * invents one. Encoded slashes in a path are refused even where a server means them (`group%2Fname`).
+ *
+ * @param uri         As the caller sent it, or as a rule has it: `*` is left alone.
+ * @param isTemplate  A URI template (RFC 6570): expressions in braces are kept.
+ * @returns           The form, or why there is none.
+ * @source            RFC 3986 §5.2.4, §6.2.2; WHATWG URL §4.4 (where the two differ, refused).
+ */
+export function normalizeUri(uri: string, isTemplate = false): Result<string, string> {
+  if (PLAIN.test(uri) && !DOTS.test(uri) && uri.length <= LONGEST_URI) return ok(uri)
+  if (uri.length > LONGEST_URI) return err(`a URI of more than ${LONGEST_URI} characters`)
+  if (!uri.isWellFormed()) return err('a lone surrogate in a URI')
+  if (NEVER.test(uri)) return err('a control character, blank or backslash in a URI')
+  const parts = PARTS.exec(uri)
+  if (parts === null) return err('a URI without a scheme')
+  const scheme = parts[1]!.toLowerCase()
+  const query = parts[4] ?? ''
+  const fragment = parts[5] ?? ''
+  let authority = parts[2]
+  let path = parts[3]!
+  if (authority === undefined && scheme === 'file' && path.startsWith('/')) authority = ''
+  if (SPECIAL.has(scheme) && !authority) return err(`a ${scheme} URI without a host`)
+  if (authority === undefined && scheme === 'file') return err('a file URI with a relative path')
+  if (authority !== undefined) {
+    const host = normalizeAuthority(authority, scheme)
+    if (!host.ok) return host
+    authority = host.value
+    const segments = normalizePath(path, scheme, isTemplate)
+    if (!segments.ok) return segments
+    path = segments.value
+    if (path === '' && SPECIAL.has(scheme)) path = '/'
+  } else {
+    if (SEGMENT_DOTS.test(path)) return err('dot segments in a URI without an authority')
+    if (path.startsWith('/')) {
+      const segments = normalizePath(path, scheme, isTemplate)
+      if (!segments.ok) return segments
+      path = segments.value
+    } else {
+      const opaque = recode(path, isTemplate, OPAQUE_KEEPS)
+      if (opaque === undefined) return err('percent-encoding that is not UTF-8 text')
+      path = opaque
+    }
+  }
+  const search = recode(query, isTemplate, QUERY_KEEPS)
+  const anchor = recode(fragment, isTemplate, QUERY_KEEPS)
+  if (search === undefined || anchor === undefined) return err('percent-encoding that is not UTF-8 text')
+  return ok(`${scheme}:${authority === undefined ? '' : `//${authority}`}${path}${search}${anchor}`)
+}
+
+/** Without its fragment, which some servers drop before they look a resource up; undefined when there is none. */
+export function withoutFragment(normalized: string): string | undefined {
+  const hash = normalized.indexOf('#')
+  return hash < 0 ? undefined : normalized.slice(0, hash)
+}
+
+/** Without its query, which servers of files drop; undefined when there is none or the scheme gives it a meaning. */
+export function withoutFileQuery(normalized: string): string | undefined {
+  const query = normalized.startsWith('file:') ? normalized.indexOf('?') : -1
+  return query < 0 ? undefined : normalized.slice(0, query)
+}
+
+export const LONGEST_URI = 8192
+
+/** Already normal: no escapes, no upper case before the path, no port, no user, no query; dots are looked at apart. */
+const PLAIN =
+  /^(?!file:\/\/localhost|https?:|wss?:|ftp:)[a-z][a-z0-9+.-]*:\/\/[a-z][a-z0-9._-]*(?:\/[A-Za-z0-9_~.-]+)*$|^file:\/\/(?:\/[A-Za-z0-9_~.-]+)+$/
+const DOTS = /\/\.{1,2}(?:\/|$)/
+const SEGMENT_DOTS = /(?:^|\/)(?:\.|%2e){1,2}(?:\/|;|$)/i
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const NEVER = /[\x00-\x20\x7f-\x9f\\\u2028\u2029\ufeff]/
+const PARTS = /^([A-Za-z][A-Za-z0-9+.-]*):(?:\/\/([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?$/
+/** Schemes for which WHATWG has rules of its own. */
+const SPECIAL = new Set(['http', 'https', 'ws', 'wss', 'ftp'])
+const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: '80', https: '443', ws: '80', wss: '443', ftp: '21' }
+
+const HOST = /^(?:[A-Za-z0-9._~!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])$/
+/** A last label that WHATWG reads as part of an IPv4 address. */
+const NUMERIC_END = /(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$/i
+const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/
+
+function normalizeAuthority(authority: string, scheme: string): Result<string, string> {
+  const at = authority.indexOf('@')
+  if (at !== authority.lastIndexOf('@')) return err('several "@" in a URI')
+  const user = at < 0 ? '' : authority.slice(0, at + 1)
+  const rest = authority.slice(at + 1)
+  if (user !== '' && !USER.test(user)) return err('user information in a URI that parsers read differently')
+  const bracket = rest.lastIndexOf(']')
+  const colon = rest.indexOf(':', bracket + 1)
+  const host = (colon < 0 ? rest : rest.slice(0, colon)).toLowerCase()
+  let port = colon < 0 ? '' : rest.slice(colon + 1)
+  if (!HOST.test(host)) return err('a host in a URI that parsers read differently')
+  if (port !== '' && (!/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65_535))
+    return err('a port in a URI that parsers read differently')
+  if (host === '' && (user !== '' || colon >= 0)) return err('a URI without a host')
+  if (SPECIAL.has(scheme) || scheme === 'file') {
+    if (host.startsWith('[') && !isCanonicalV6(host))
+      return err('an IPv6 address in a notation that parsers read differently')
+    if (NUMERIC_END.test(host) && !DOTTED_QUAD.test(host))
+      return err('an IPv4 address in a notation that parsers read differently')
+    if (/[!$&'()+,;=~]|\.\.|^\./.test(host)) return err('a host in a URI that parsers read differently')
+  }
+  if (port === DEFAULT_PORTS[scheme]) port = ''
+  if (scheme === 'file' && host === 'localhost') return ok('')
+  return ok(`${user}${host}${port === '' ? '' : `:${port}`}`)
+}
+
+const USER = /^[A-Za-z0-9._~!$&'()*+,;=:-]*@$/
+
+/** Lower case without leading zeros and with the longest run of zero groups left out, as RFC 5952 writes it. */
+function isCanonicalV6(host: string): boolean {
+  try {
+    return new URL(`http://${host}/`).hostname === host
+  } catch {
+    return false
+  }
+}
+
+function normalizePath(path: string, scheme: string, isTemplate: boolean): Result<string, string> {
+  if (/%(?:2f|5c)/i.test(path)) return err('an encoded slash in the path of a URI')
+  if (/%25(?:2[0-9a-f]|5c)/i.test(path)) return err('a path that is encoded twice in a URI')
+  const recoded = recode(path, isTemplate, PATH_KEEPS)
+  if (recoded === undefined) return err('percent-encoding that is not UTF-8 text')
+  // `..;x` is `..` to servers that cut path parameters off first.
+  if (/(?:^|\/)\.{1,2};/.test(recoded)) return err('a dot segment with parameters in a URI')
+  if (scheme === 'file') {
+    if (recoded.includes('//')) return err('an empty segment in a file URI')
+    // WHATWG reads `|` after a drive letter as a colon, and keeps `..` from climbing over the drive.
+    if (/^\/[A-Za-z](?::|%7C)(?:\/|$)/i.test(recoded) && recoded.includes('/..'))
+      return err('dot segments after a drive letter')
+  }
+  return ok(removeDots(recoded))
+}
+
+/** RFC 3986 §5.2.4 for a path that is empty or begins with a slash. */
+function removeDots(path: string): string {
+  if (!DOTS.test(path)) return path
+  const out: string[] = []
+  const segments = path.split('/')
+  for (let i = 1; i < segments.length; i++) {
+    const segment = segments[i]!
+    const isDots = segment === '.' || segment === '..'
+    if (segment === '..') out.pop()
+    if (!isDots) out.push(segment)
+    else if (i === segments.length - 1) out.push('')
+  }
+  return `/${out.join('/')}`
+}
+
+const PATH_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/-]/
+const OPAQUE_KEEPS = PATH_KEEPS
+const QUERY_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/?#-]/
+const UNRESERVED = /[A-Za-z0-9._~-]/
+
+/** One spelling for every character; undefined when the escapes are malformed, no UTF-8, or hide control characters. */
+function recode(text: string, isTemplate: boolean, keeps: RegExp): string | undefined {
+  if (text === '') return ''
+  let out = ''
+  for (let i = 0; i < text.length; ) {
+    const c = text[i]!
+    if (c === '%') {
+      const run = ESCAPES.exec(text.slice(i, i + 12 * 1024))?.[0]
+      if (run === undefined) return undefined
+      const decoded = decode(run)
+      if (decoded === undefined || CONTROL.test(decoded)) return undefined
+      for (const d of decoded) out += UNRESERVED.test(d) && d.length === 1 ? d : encode(d)
+      i += run.length
+    } else if (c.charCodeAt(0) > 0x7e) {
+      const d = String.fromCodePoint(text.codePointAt(i)!)
+      out += encode(d)
+      i += d.length
+    } else {
+      out += keeps.test(c) || (isTemplate && (c === '{' || c === '}')) ? c : encode(c)
+      i++
+    }
+  }
+  return out
+}
+
+const ESCAPES = /^(?:%[0-9A-Fa-f]{2})+/
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\x00-\x1f\x7f-\x9f]/
+
+function decode(run: string): string | undefined {
+  try {
+    return decodeURIComponent(run)
+  } catch {
+    return undefined
+  }
+}
+
+function encode(char: string): string {
+  return encodeURIComponent(char).replace(/[!'()*]/g, c => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+}
