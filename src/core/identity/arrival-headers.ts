@@ -188,11 +188,21 @@ function withoutNamed(passing: readonly string[], connection: string, rules: Hea
   return kept
 }
 
-/** Gateways that map a claim which is not there send an empty line. */
+/**
+ * Without space and tab around it: what HTTP calls white space, and not the other characters that `trim` takes off.
+ * Gateways that map a claim which is not there send an empty line.
+ */
 function presence(value: string | undefined): string | undefined {
   if (value === undefined) return undefined
-  const trimmed = value.trim()
-  return trimmed === '' ? undefined : trimmed
+  let from = 0
+  let to = value.length
+  while (from < to && isBlank(value.charCodeAt(from))) from++
+  while (to > from && isBlank(value.charCodeAt(to - 1))) to--
+  return from === to ? undefined : value.slice(from, to)
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09
 }
 
 function malformed(detail: string): Result<never, Refusal> {

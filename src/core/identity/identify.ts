@@ -98,7 +98,7 @@ export function identifyAgain(
 /** The token of `Authorization: Bearer …`; undefined for any other scheme. @source RFC 6750 §2.1, RFC 9110 §11.1 */
 export function bearerToken(authorization: string): string | undefined {
   if (!authorization.startsWith('Bearer ') && !BEARER.test(authorization)) return undefined
-  const token = authorization.slice(7).trim()
+  const token = authorization.slice(7).replace(/^ +| +$/g, '')
   return token === '' ? undefined : token
 }
 
