@@ -15,6 +15,7 @@ export class NodeArrival implements Arrival, Reply {
   readonly rawHeaders: readonly string[]
   readonly connection: Connection
   readonly reply: Reply = this
+  quotaHeaders: readonly string[] = []
   onDrain: (() => void) | undefined
   onLeft: (() => void) | undefined
   bytesWritten = 0

@@ -12,6 +12,8 @@ export interface Arrival {
   readonly rawHeaders: readonly string[]
   readonly connection: ArrivalConnection
   readonly reply: Reply
+  /** Set when a quota refuses: what its answer says of the limits. */
+  quotaHeaders: readonly string[]
   /** Reads the body once, whole. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
   readBody(limitBytes: number): Promise<Result<Buffer, Refusal>>
 }

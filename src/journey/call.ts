@@ -40,6 +40,8 @@ export interface Permitted extends Called {
 export interface Admitted extends Permitted {
   /** Slots and windows drawn from, given back when the exchange closes. */
   readonly lease: QuotaLease | undefined
+  /** RateLimit headers for the answer. */
+  readonly quotaHeaders: readonly string[]
 }
 
 /** Which configured path a request matched, and how it is to be read. */

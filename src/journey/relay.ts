@@ -5,11 +5,11 @@ import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamReque
 import type { OpenCall, Reply } from './arrival.ts'
 import type { Admitted } from './call.ts'
 import type { Passage } from './passage.ts'
-import type { Recorder } from './recorder.ts'
+import type { ExchangeBook } from './exchange-book.ts'
 
 export interface RelayParts {
   readonly upstream: Upstream
-  readonly recorder: Recorder
+  readonly book: ExchangeBook
   /** Chooses how the body is read, and learns what the head tells (sessions). */
   passageFor(call: Admitted, status: number, headers: readonly string[]): Passage
   /** Headers for the client: hop-by-hop fields gone, quota headers added. */
@@ -87,7 +87,7 @@ export class Relay implements AnswerSink, OpenCall {
     this.#isStream = true
     this.#exchange.streamed = true
     this.#waiting = []
-    this.#parts.recorder.started(this.#exchange, () => this.#release())
+    this.#parts.book.started(this.#exchange, () => this.#release())
     if (this.#over) return
     this.#reply.head(status, this.#parts.answerHeaders(this.call, headers, this.#passage, bodyLength), true)
     if (this.#interruptedFor !== undefined) this.interrupt(this.#interruptedFor)
@@ -229,7 +229,7 @@ export class Relay implements AnswerSink, OpenCall {
     exchange.bytesOut = this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
     exchange.endedMono = performance.now()
     this.#leave()
-    this.#parts.recorder.closed(exchange, last)
+    this.#parts.book.closed(exchange, last)
   }
 
   #leave(): void {

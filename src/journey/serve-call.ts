@@ -11,12 +11,16 @@ export interface Steps {
   identify(received: Received): MaybePromise<Result<Identified, Refusal>>
   readMessage(identified: Identified): Promise<Result<Called, Refusal>>
   checkPolicy(called: Called): Result<Permitted, Refusal>
+  /** Room for the call's audit lines; false after waiting in vain. */
+  reserveRoom(exchange: Exchange): true | Promise<boolean>
   drawQuota(permitted: Permitted): MaybePromise<Result<Admitted, Refusal>>
   forward(admitted: Admitted): void
   refuse(arrival: Arrival, exchange: Exchange, refusal: Refusal): MaybePromise<void>
 }
 
 export type MaybePromise<T> = T | Promise<T>
+
+const AUDIT_BLOCKED: Refusal = { reason: 'audit_blocked', retryAfterMs: 5000 }
 
 /**
  * The whole way of one request. Every answer that is not the upstream's leaves through `refuse`, and the exchange is
@@ -38,6 +42,9 @@ export async function serveCall(steps: Steps, arrival: Arrival): Promise<void> {
 
     const permitted = steps.checkPolicy(called.value)
     if (!permitted.ok) return await steps.refuse(arrival, exchange, permitted.error)
+
+    const room = steps.reserveRoom(exchange)
+    if (room !== true && !(await room)) return await steps.refuse(arrival, exchange, AUDIT_BLOCKED)
 
     // After policy, so that a forbidden call cannot drain a window.
     const drawn = steps.drawQuota(permitted.value)

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import { compileGlob, type Glob } from '../core/glob.ts'
 import { type CompiledIdentity, compileIdentity } from '../core/identity/identify.ts'
 import { compilePolicy, type CompiledPolicy } from '../core/policy/compile.ts'
 import type { PatternEngine } from '../core/policy/compile-arguments.ts'
@@ -16,6 +17,7 @@ export interface Settings {
   readonly peers: CompiledPeers
   readonly identity: CompiledIdentity
   readonly policy: CompiledPolicy
+  readonly toolTimeouts: readonly { readonly matches: Glob; readonly firstByteMs: number }[]
 }
 
 /** Something in a valid configuration that does not compile, with the path of the setting. */
@@ -37,5 +39,6 @@ export function compileSettings(
     peers: compilePeers(config.peers),
     identity: compileIdentity(config),
     policy: policy.value,
+    toolTimeouts: config.upstream.timeouts.tools.map(({ tool, firstByteMs }) => ({ matches: compileGlob(tool), firstByteMs })),
   })
 }

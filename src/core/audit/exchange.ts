@@ -1,5 +1,5 @@
 import type { Caller, ClientCertificate, Peer, User } from '../identity/caller.ts'
-import type { Message } from '../mcp/message.ts'
+import type { Message, RpcId } from '../mcp/message.ts'
 import type { Verdict } from '../policy/verdict.ts'
 import type { QuotaReading } from '../quota/reading.ts'
 import type { Refusal } from '../refusal.ts'
@@ -46,6 +46,10 @@ export interface Exchange {
   endedMono: number | undefined
   /** The answer is an event stream; its `mcp.started` line has been written. */
   streamed: boolean
+  /** Id for the answer to a request whose message could not be accepted. */
+  replyId?: RpcId | undefined
+  /** Room for its lines has been reserved, and is given back when it closes. */
+  hasRoom?: boolean
   /** Generations of configuration and trust that judged this exchange. */
   readonly generation: { readonly config: number; readonly trust: number }
 }

@@ -1,0 +1,81 @@
+import type { Caller } from '../core/identity/caller.ts'
+import { isModern } from '../core/mcp/era.ts'
+import type { Message, Posted } from '../core/mcp/message.ts'
+import { type PostedHeaders, readPostedHeaders } from '../core/mcp/posted-headers.ts'
+import { readPosted } from '../core/mcp/read-posted.ts'
+import { endSession, openStream } from '../core/policy/implicit.ts'
+import type { Refusal } from '../core/refusal.ts'
+import { err, ok, type Result } from '../core/result.ts'
+import type { Called, Identified } from './call.ts'
+
+/** What belongs to whom; only the upstream's own answers make owners. Times are ms since the epoch. */
+export interface Owners {
+  ownerOf(caller: Caller): string
+  ownsSession(kind: 'session' | 'sse', id: string, owner: string): boolean
+  ownsEvent(session: string | undefined, id: string, owner: string): boolean
+  ownsTask(id: string, owner: string): boolean
+  /** Whether the server waits for this response, and from this caller; true once. */
+  takesResponse(session: string | undefined, message: Message, owner: string): boolean
+  digestOf(id: string): string
+}
+
+/**
+ * What is called: the body is read once, whole and bounded, and understood strictly; then every session, event, task
+ * and server request that it names has to be the caller's own. Unknown and somebody else's are answered the same.
+ */
+export async function readMessage(identified: Identified, owners: Owners): Promise<Result<Called, Refusal>> {
+  const { arrival, exchange, route, settings, caller, target } = identified
+  const { limits } = settings.value.config
+  const headers = readPostedHeaders(arrival.rawHeaders)
+  let posted: Posted
+  if (route.kind === 'post') {
+    const body = await arrival.readBody(limits.bodyBytes)
+    if (!body.ok) return body
+    exchange.bytesIn = body.value.length
+    const read = readPosted(body.value, headers, limits)
+    if (!read.ok) {
+      exchange.replyId = read.error.id
+      return err(read.error.refusal)
+    }
+    posted = read.value
+  } else {
+    if (headers.problem !== undefined) return err(headers.problem)
+    const era = headers.protocolVersion !== undefined && isModern(headers.protocolVersion) ? 'modern' : 'legacy'
+    posted = {
+      bytes: EMPTY,
+      messages: [route.kind === 'stream' ? openStream(era) : endSession(era)],
+      isBatch: false,
+    }
+  }
+  exchange.messages = posted.messages
+  const session = headers.sessionId ?? target.session
+  if (session !== undefined) exchange.session = owners.digestOf(session)
+  const foreign = findForeign(posted, headers, target.session, caller, owners)
+  if (foreign !== undefined) return err(foreign)
+  return ok({ ...identified, posted, session })
+}
+
+/** In both eras: a server that knows only sessions would take one from a request that calls itself modern. */
+function findForeign(
+  posted: Posted,
+  headers: PostedHeaders,
+  sse: string | undefined,
+  caller: Caller,
+  owners: Owners,
+): Refusal | undefined {
+  const { sessionId, lastEventId } = headers
+  const session = sessionId ?? sse
+  const owner = owners.ownerOf(caller)
+  if (sessionId !== undefined && !owners.ownsSession('session', sessionId, owner)) return { reason: 'session_unknown' }
+  if (sse !== undefined && !owners.ownsSession('sse', sse, owner)) return { reason: 'session_unknown' }
+  if (lastEventId !== undefined && !owners.ownsEvent(session, lastEventId, owner)) return { reason: 'session_unknown' }
+  for (const message of posted.messages) {
+    for (const task of message.taskIds) if (!owners.ownsTask(task, owner)) return { reason: 'task_unknown' }
+    if (message.kind === 'response' && !owners.takesResponse(session, message, owner)) {
+      return { reason: 'message_response_unsolicited' }
+    }
+  }
+  return undefined
+}
+
+const EMPTY = Buffer.alloc(0)
