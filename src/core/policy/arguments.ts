@@ -1,5 +1,6 @@
 import type { ArgumentConstraint } from '../../config/config.ts'
 import type { JsonObject, JsonValue } from '../json.ts'
+import { foldName as foldLetters, LONGEST_FOLDED } from '../mcp/fold.ts'
 import { hostIn } from './argument-host.ts'
 import { pathWithin } from './argument-path.ts'
 import type { Pattern } from './pattern.ts'
@@ -113,10 +114,10 @@ function inRange({ min, max }: ArgumentConstraint, value: JsonValue): Truth {
   return (min === undefined || value >= min) && (max === undefined || value <= max) ? YES : NO
 }
 
-/** Lengths are counted in Unicode code points, as JSON Schema does. */
+/** A text's length is counted in Unicode code points, as JSON Schema does; a list's in entries. */
 function lengthInRange({ minLength, maxLength }: ArgumentConstraint, value: JsonValue): Truth {
-  if (typeof value !== 'string') return UNKNOWN
-  const length = codePoints(value)
+  if (typeof value !== 'string' && !Array.isArray(value)) return UNKNOWN
+  const length = typeof value === 'string' ? codePoints(value) : value.length
   return (minLength === undefined || length >= minLength) && (maxLength === undefined || length <= maxLength) ? YES : NO
 }
 
@@ -181,15 +182,14 @@ export function constrainedNames(conditions: Iterable<ArgumentCondition>): Const
   return { plain: new Set(plain), folded, lengths: new Set([...folded].map(name => name.length)) }
 }
 
-/** Case, compatibility forms, and what some servers drop or swap between the words of a name. */
+/** What a parser may take a name for, and what some servers drop or swap between the words of one: `userId`, `user-id`. */
 export function foldName(name: string): string {
-  // Upper case first: it takes the long s (U+017F) to S, and lower case then takes the Kelvin sign (U+212A) to k.
-  return name
-    .normalize('NFKC')
-    .toUpperCase()
-    .toLowerCase()
-    .replace(/[\s\p{C}_-]/gu, '')
+  const bare = name.replace(BETWEEN_WORDS, '')
+  // Folding only ever lengthens what is left, so a name that is too long here is that of no constrained argument.
+  return foldLetters(bare.length > LONGEST_FOLDED ? bare.slice(0, LONGEST_FOLDED + 1) : bare)
 }
+
+const BETWEEN_WORDS = /[\s_\-\p{M}\p{C}]/gu
 
 /** Whether folding could do anything at all: letters and digits keep their number, so the length tells. */
 function mayFold(constrained: ConstrainedNames, name: string): boolean {
