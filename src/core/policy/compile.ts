@@ -3,7 +3,7 @@ import { err, ok, type Result } from '../result.ts'
 import { type ConstrainedNames, constrainedNames } from './arguments.ts'
 import { type Fact, indexRules, type ObjectList, type RuleIndex } from './candidates.ts'
 import { compileArguments, type PatternEngine } from './compile-arguments.ts'
-import { segmentPattern, wordPattern } from './pattern.ts'
+import { lowerAuthority, segmentPattern, wordPattern } from './pattern.ts'
 import type { PolicyProblem } from './problem.ts'
 import { type CompiledRule, namesObjects, type PeerPattern, type Subject } from './rule.ts'
 import type { Verdict } from './verdict.ts'
@@ -114,12 +114,6 @@ function peerPattern(text: string): PeerPattern {
   return text.includes('://')
     ? { pattern: segmentPattern(text, '/'), of: 'uri' }
     : { pattern: wordPattern(text), of: 'name' }
-}
-
-/** Rules are matched with normalised URIs, whose scheme and host are in lower case. */
-function lowerAuthority(pattern: string): string {
-  const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:(?:\/\/[^/?#]*)?/.exec(pattern)?.[0] ?? ''
-  return scheme.toLowerCase() + pattern.slice(scheme.length)
 }
 
 function allowedBy(rule: string, mode: Verdict['mode']): Verdict {

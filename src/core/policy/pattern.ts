@@ -24,3 +24,9 @@ function patternOf(text: string, matches: Glob): Pattern {
   const star = text.indexOf('*')
   return { text, prefix: star < 0 ? text : text.slice(0, star), exact: star < 0, matches }
 }
+
+/** Rules meet normalised URIs, whose scheme and host are in lower case, so a pattern has to be too. */
+export function lowerAuthority(pattern: string): string {
+  const start = /^[A-Za-z][A-Za-z0-9+.-]*:(?:\/\/[^/?#]*)?/.exec(pattern)?.[0] ?? ''
+  return start.toLowerCase() + pattern.slice(start.length)
+}

@@ -58,7 +58,12 @@ export interface Question {
  * The cheap ones come first; the arguments are looked at only when everything else holds.
  */
 export function ruleHolds(rule: CompiledRule, question: Question): Truth {
-  if (objectHolds(rule, question) === NO || methodHolds(rule, question) === NO) return NO
+  return objectHolds(rule, question) === NO ? NO : restHolds(rule, question)
+}
+
+/** Whether everything but the object is as the rule says. */
+export function restHolds(rule: CompiledRule, question: Question): Truth {
+  if (methodHolds(rule, question) === NO) return NO
   if (peerHolds(rule, question) === NO) return NO
   const user = userHolds(rule, question)
   if (user === NO) return NO
