@@ -23,7 +23,7 @@ export class NodeArrival implements Arrival, Reply {
   readonly #response: Response
   readonly #bodyMs: number
   #ended = false
-  #bodyRead = false
+  isBodyRead = false
   /** The rest of the request will not be read, so the connection cannot carry another. */
   #closeAfter = false
 
@@ -47,7 +47,7 @@ export class NodeArrival implements Arrival, Reply {
   }
 
   readBody(limitBytes: number): Promise<Result<Buffer, Refusal>> {
-    this.#bodyRead = true
+    this.isBodyRead = true
     const request = this.#request
     const declared = Number(request.headers['content-length'] ?? 0)
     if (declared > limitBytes) {
@@ -84,7 +84,7 @@ export class NodeArrival implements Arrival, Reply {
   head(status: number, headers: readonly string[], flush: boolean): void {
     const response = this.#response
     if (response.destroyed) return
-    if (!this.#bodyRead) this.#request.resume()
+    if (!this.isBodyRead) this.#request.resume()
     if (this.connection.isHttp2) {
       ;(response as Http2ServerResponse).writeHead(status, http2Headers(headers) as never)
       return

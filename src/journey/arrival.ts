@@ -14,6 +14,7 @@ export interface Arrival {
   readonly reply: Reply
   /** Set when a quota refuses: what its answer says of the limits. */
   quotaHeaders: readonly string[]
+  readonly isBodyRead: boolean
   /** Reads the body once, whole. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
   readBody(limitBytes: number): Promise<Result<Buffer, Refusal>>
 }

@@ -17,8 +17,12 @@ export interface RelayParts {
   refuse(call: Admitted, refusal: Refusal): void
   /** Everything that a closed exchange gives back. Called exactly once. */
   settle(call: Admitted): void
+  streamOpened(relay: Relay): void
+  streamClosed(relay: Relay): void
   /** Tells the breaker how the upstream did. */
-  note(result: 'good' | 'failed'): void
+  note(failed: boolean): void
+  /** The call ended without saying anything of the upstream. */
+  forget(): void
 }
 
 /**
@@ -43,6 +47,7 @@ export class Relay implements AnswerSink, OpenCall {
   #over = false
   #ended = false
   #interruptedFor: string | undefined
+  #noted = false
 
   constructor(call: Admitted, parts: RelayParts) {
     this.call = call
@@ -73,7 +78,8 @@ export class Relay implements AnswerSink, OpenCall {
     }
     this.#exchange.status = status
     this.#passage = this.#parts.passageFor(this.call, status, headers)
-    this.#parts.note(status >= 500 ? 'failed' : 'good')
+    this.#parts.note(status >= 500)
+    this.#noted = true
     if (this.#passage.fault !== undefined) {
       this.#drop(this.#passage.fault)
       return
@@ -85,6 +91,7 @@ export class Relay implements AnswerSink, OpenCall {
       return
     }
     this.#isStream = true
+    this.#parts.streamOpened(this)
     this.#exchange.streamed = true
     this.#waiting = []
     this.#parts.book.started(this.#exchange, () => this.#release())
@@ -156,7 +163,8 @@ export class Relay implements AnswerSink, OpenCall {
   fail(failure: UpstreamFailure): void {
     if (this.#over) return
     this.#exchange.upstreamEndedMono = performance.now()
-    this.#parts.note('failed')
+    if (!this.#noted) this.#parts.note(true)
+    this.#noted = true
     this.#exchange.error = `upstream ${failure.kind}: ${failure.detail}`
     this.#drop(refusalFor(failure))
   }
@@ -236,6 +244,8 @@ export class Relay implements AnswerSink, OpenCall {
     this.#reply.onDrain = undefined
     this.#reply.onLeft = undefined
     this.call.arrival.connection.calls.delete(this)
+    if (this.#isStream) this.#parts.streamClosed(this)
+    if (!this.#noted) this.#parts.forget()
     this.#parts.settle(this.call)
   }
 }

@@ -8,6 +8,8 @@ import type { Admitted, Called, Identified, Permitted, Received } from './call.t
 export interface Steps {
   openExchange(arrival: Arrival): Exchange
   receive(arrival: Arrival, exchange: Exchange): Result<Received, Refusal>
+  /** Answers with the RFC 9728 document, which is for everybody who has come this far. */
+  serveMetadata(received: Received): Refusal | undefined
   identify(received: Received): MaybePromise<Result<Identified, Refusal>>
   readMessage(identified: Identified): Promise<Result<Called, Refusal>>
   checkPolicy(called: Called): Result<Permitted, Refusal>
@@ -31,6 +33,11 @@ export async function serveCall(steps: Steps, arrival: Arrival): Promise<void> {
   try {
     const received = steps.receive(arrival, exchange)
     if (!received.ok) return await steps.refuse(arrival, exchange, received.error)
+
+    if (received.value.route.kind === 'metadata') {
+      const refusal = steps.serveMetadata(received.value)
+      return refusal === undefined ? undefined : await steps.refuse(arrival, exchange, refusal)
+    }
 
     // A cached token answers at once; only an unknown one waits for its issuer's keys.
     const pending = steps.identify(received.value)
