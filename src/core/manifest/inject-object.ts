@@ -110,7 +110,7 @@ class Injection {
     }
     const current = objectAt(objectAt(this.#template, 'metadata') ?? {}, 'annotations') ?? {}
     this.#options = withAnnotations(this.#options, current, (annotation, message) =>
-      this.#problem(['metadata', 'annotations', annotation], `${annotation} ${message}`),
+      this.#problem(['metadata', 'annotations', annotation], message),
     )
     this.#refuseWhatBreaks()
     const upstream = this.#findUpstream()

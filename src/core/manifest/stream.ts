@@ -6,7 +6,7 @@ import { type Front, injectObject } from './inject-object.ts'
 import type { Change, InjectOptions, ManifestProblem, Need } from './options.ts'
 import { segmentsOf } from './segments.ts'
 import { isService, pointService } from './service.ts'
-import { isObject, objectAt, own, sameValue, textAt } from './tree.ts'
+import { isObject, objectAt, own, sameValue, textAt, unshared } from './tree.ts'
 import { isGenerated, uninjectObject } from './uninject-object.ts'
 import { namespaceOf, objectName } from './workload.ts'
 import { editDocument } from './yaml-edit.ts'
@@ -37,6 +37,7 @@ export function injectManifest(
   const needs: Need[] = []
   const problems: ManifestProblem[] = []
   const fronts: Front[] = []
+  const lines = new Map<Front, number>()
   for (const part of read.value) {
     part.replaceObjects(object => {
       const injected = injectObject(object, options)
@@ -46,7 +47,10 @@ export function injectManifest(
       }
       changes.push(...injected.value.changes)
       for (const need of injected.value.needs) if (!needs.some(known => sameNeed(known, need))) needs.push(need)
-      if (injected.value.front) fronts.push(injected.value.front)
+      if (injected.value.front) {
+        fronts.push(injected.value.front)
+        lines.set(injected.value.front, part.line)
+      }
       return injected.value.object
     })
   }
@@ -71,7 +75,7 @@ export function injectManifest(
       message: `no Service of this stream selects it: let its Service's targetPort be ${front.listenPort}`,
     })
   }
-  const added = options.issuer ? addCertificates(read.value, fronts, services, options, options.issuer) : ok([])
+  const added = options.issuer ? addCertificates(read.value, lines, services, options, options.issuer) : ok([])
   if (!added.ok) problems.push(...added.error)
   else changes.push(...added.value.map(certificateChange))
   if (problems.length > 0) return err(problems)
@@ -114,18 +118,18 @@ interface Certificate {
 
 function addCertificates(
   parts: readonly Part[],
-  fronts: readonly Front[],
+  fronts: ReadonlyMap<Front, number>,
   services: ReadonlyMap<Front, string[]>,
   options: InjectOptions,
   issuer: NonNullable<InjectOptions['issuer']>,
 ): Result<Certificate[], ManifestProblem[]> {
   const problems: ManifestProblem[] = []
   const certificates: Certificate[] = []
-  for (const front of fronts) {
+  for (const [front, line] of fronts) {
     const namespace = front.namespace
     if (namespace === undefined) {
       const message = 'a Certificate needs the namespace for its DNS names; give --namespace'
-      problems.push({ object: front.object, path: 'metadata.namespace', message })
+      problems.push({ object: front.object, path: 'metadata.namespace', message, line })
       continue
     }
     const object = certificateFor(front, services.get(front) ?? [], namespace, issuer)
@@ -257,7 +261,7 @@ function readStream(text: string): Result<Part[], ManifestProblem[]> {
     }
     if (doc.errors.length > 0) continue
     try {
-      parts.push(new Part(segment.text, segment.line, doc as Document, doc.toJS() as JsonValue, false))
+      parts.push(new Part(segment.text, segment.line, doc as Document, unshared(doc.toJS() as JsonValue), false))
     } catch (error) {
       // An alias without its anchor, or aliases of aliases that would blow up.
       problems.push({ object: '', path: '', message: `not YAML: ${(error as Error).message}`, line: segment.line })

@@ -36,6 +36,15 @@ export function put(parent: JsonObject, key: string, value: JsonValue): void {
   }
 }
 
+/** A copy in which no two places share an object, as those of a YAML anchor and its aliases do. */
+export function unshared(value: JsonValue): JsonValue {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(unshared)
+  const copy: JsonObject = {}
+  for (const [key, element] of Object.entries(value)) put(copy, key, unshared(element))
+  return copy
+}
+
 export function sameValue(a: JsonValue | undefined, b: JsonValue | undefined): boolean {
   if (a === b) return true
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false

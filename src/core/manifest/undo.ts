@@ -33,7 +33,7 @@ export class Recorder {
     const was = valueAt(this.root, at)
     this.steps.push({
       at: [...at],
-      ...(was === undefined ? {} : { was }),
+      ...(was === undefined ? {} : { was: structuredClone(was) }),
       is: value === undefined ? null : structuredClone(value),
     })
     setAt(this.root, at, value)
@@ -43,10 +43,10 @@ export class Recorder {
   ensure(at: readonly string[], kind: 'list' | 'map'): void {
     const was = valueAt(this.root, at)
     if (kind === 'list' ? Array.isArray(was) : isObject(was)) {
-      if (isEmpty(was)) this.steps.push({ at: [...at], was: was as JsonValue })
+      if (isEmpty(was)) this.steps.push({ at: [...at], was: structuredClone(was as JsonValue) })
       return
     }
-    this.steps.push(was === undefined ? { at: [...at] } : { at: [...at], was })
+    this.steps.push(was === undefined ? { at: [...at] } : { at: [...at], was: structuredClone(was) })
     setAt(this.root, at, kind === 'list' ? [] : {})
   }
 }
