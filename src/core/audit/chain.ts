@@ -3,11 +3,11 @@ import { hash } from 'node:crypto'
 /**
  * The hash chain through the audit lines of one process.
  *
- * A line ends with `,"seq":N,"chain":{"id":"…","prev":"…","hash":"…"}}`. What is hashed is the line itself, as bytes,
- * without the member `,"hash":"…"` and without the line feed; `prev` is the hash of the line before, 64 zeros for the
- * first, whose `seq` is 1. So anyone can recompute a hash with no more than this:
+ * A line ends with `,"seq":N,"chain":{"id":"…","prev":"…","hash":"…"}}`. What is hashed is every byte of the line before
+ * `,"hash":`, so the content, the number and the hash of the line before; that one is 64 zeros for the first line, whose
+ * `seq` is 1. Anyone can recompute a hash with no more than this:
  *
- *     sed -E 's/,"hash":"[0-9a-f]{64}"\}\}$/}}/' line.json | tr -d '\n' | sha256sum
+ *     sed -E 's/,"hash":"[0-9a-f]{64}"}}$//' line.json | tr -d '\n' | sha256sum
  *
  * Without a key this shows accidents and edits; a forger who rewrites everything after his edit is shown only by a
  * signed checkpoint or by a `seq` or hash that was noted elsewhere (`mcp_sidecar_audit_last_seq`).
@@ -43,7 +43,7 @@ export class Chain {
   seal(draft: string): string {
     this.#seq += 1
     const content = `${draft},"seq":${this.#seq}${this.#opening}${this.#last}"`
-    this.#last = hash('sha256', `${content}}}`, 'hex')
+    this.#last = hash('sha256', content, 'hex')
     return `${content},"hash":"${this.#last}"}}\n`
   }
 }

@@ -1,13 +1,14 @@
 import type { AuditConfig } from '../../config/config.ts'
 import type { ClientCertificate, Peer, User } from '../identity/caller.ts'
 import type { Message } from '../mcp/message.ts'
+import type { Verdict } from '../policy/verdict.ts'
 import type { Refusal } from '../refusal.ts'
 import { AsciiJson } from './ascii-json.ts'
 import { SEAL_BYTES } from './chain.ts'
 import { argsDigest } from './digest.ts'
 import type { ConnectionFacts, Exchange } from './exchange.ts'
 import { compileRedactor, type Redactor } from './redact.ts'
-import type { SidecarFact } from './sidecar-fact.ts'
+import type { Generations, SidecarFact } from './sidecar-fact.ts'
 import { isoTime } from './time.ts'
 
 export type ExchangeEvent = 'mcp.call' | 'mcp.started' | 'mcp.refused' | 'mcp.stream.open' | 'mcp.stream.close'
@@ -50,8 +51,13 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   const json = new AsciiJson()
   const pod = podMember(origin, json)
   const version = `,"sidecar":{"version":${json.string(origin.version, 64)},"config":`
-  // Reading a certificate's names again for every call of a connection would cost more than the rest of the line.
+  // What is the same for many calls is written once: of a connection, of a user, of a verdict, of a generation.
   const peers = new WeakMap<ConnectionFacts, { peer: Peer | undefined; member: string }>()
+  const clients = new WeakMap<ConnectionFacts, { x: ClientSaid; member: string }>()
+  const users = new Map<string, { user: User; member: string }>()
+  const decisions = new WeakMap<Verdict, string>()
+  let lastGeneration: Generations = { config: -1, trust: -1 }
+  let tail = ''
 
   function exchangeDraft(event: ExchangeEvent, x: Exchange, message: Message | undefined, brief: boolean): string {
     json.truncated = false
@@ -78,7 +84,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
       line += `,"quota":{"name":${json.string(name, cap.name)},"limit":${limit},"remaining":${remaining},"resetMs":${Math.round(resetMs)}}`
     }
     if (event !== 'mcp.started' && event !== 'mcp.stream.open') line += endMembers(x, brief, cap)
-    line += pod + version + generationMember(x.generation)
+    line += sidecarMembers(x.generation)
     // Arguments come last, for they get the room that is left.
     if (message?.args !== undefined && !brief) line += argsMembers(message, maxDraft - TRUNCATED.length - line.length)
     return line
@@ -96,26 +102,43 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   }
 
   function clientMember(x: Exchange, message: Message | undefined, cap: Caps): string {
+    const said = message?.clientInfo
+    if (cap === TIGHT) return clientText(x, said, cap)
+    const known = clients.get(x.connection)
+    if (known !== undefined && sameClient(known.x, x, said)) return known.member
+    const member = whole(() => clientText(x, said, cap))
+    if (member.whole) {
+      const { forwardedFor, userAgent } = x
+      const kept = { forwardedFor, userAgent, name: said?.name, version: said?.version }
+      clients.set(x.connection, { x: kept, member: member.text })
+    }
+    return member.text
+  }
+
+  function clientText(x: Exchange, said: Message['clientInfo'], cap: Caps): string {
     let line = `,"client":{"address":${json.string(x.connection.remoteAddress, 64)}`
     if (x.forwardedFor !== undefined) line += `,"forwardedFor":${text(x.forwardedFor, cap.name)}`
     if (x.userAgent !== undefined) line += `,"userAgent":${text(x.userAgent, cap.name)}`
-    const client = message?.clientInfo
-    if (client !== undefined)
-      line += `,"name":${text(client.name, cap.name)},"version":${text(client.version, cap.name)}`
+    if (said !== undefined) line += `,"name":${text(said.name, cap.name)},"version":${text(said.version, cap.name)}`
     return `${line}}`
+  }
+
+  /** A cut has to be told in every line, so only what was not cut may be kept for other lines. */
+  function whole(write: () => string): { text: string; whole: boolean } {
+    const before = json.truncated
+    json.truncated = false
+    const made = { text: write(), whole: !json.truncated }
+    json.truncated ||= before
+    return made
   }
 
   function peerMember(x: { connection: ConnectionFacts; peer: Peer | undefined }, cap: Caps): string {
     if (cap === TIGHT) return peerText(x.connection, x.peer, cap)
     const known = peers.get(x.connection)
     if (known !== undefined && known.peer === x.peer) return known.member
-    const before = json.truncated
-    json.truncated = false
-    const member = peerText(x.connection, x.peer, cap)
-    // A cut has to be told in every line, so only a whole member is kept.
-    if (!json.truncated) peers.set(x.connection, { peer: x.peer, member })
-    json.truncated ||= before
-    return member
+    const member = whole(() => peerText(x.connection, x.peer, cap))
+    if (member.whole) peers.set(x.connection, { peer: x.peer, member: member.text })
+    return member.text
   }
 
   function peerText(connection: ConnectionFacts, peer: Peer | undefined, cap: Caps): string {
@@ -134,6 +157,18 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   }
 
   function userMember(user: User, cap: Caps): string {
+    if (cap === TIGHT) return userText(user, cap)
+    const known = users.get(user.id)
+    if (known !== undefined && (known.user === user || sameUser(known.user, user))) return known.member
+    const member = whole(() => userText(user, cap))
+    if (member.whole) {
+      if (users.size >= MAX_KNOWN_USERS) users.clear()
+      users.set(user.id, { user, member: member.text })
+    }
+    return member.text
+  }
+
+  function userText(user: User, cap: Caps): string {
     let line = `,"user":{"id":${identity(user.id, cap.name)}`
     if (user.email !== undefined) line += `,"email":${identity(user.email, cap.name)}`
     if (user.org !== undefined) line += `,"org":${identity(user.org, cap.name)}`
@@ -166,6 +201,16 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   function decisionMember(x: Exchange, cap: Caps): string {
     const { verdict, refusal } = x
     if (verdict === undefined && refusal === undefined) return ''
+    if (verdict === undefined || refusal !== undefined || cap === TIGHT) return decisionText(verdict, refusal, cap)
+    let member = decisions.get(verdict)
+    if (member === undefined) {
+      member = decisionText(verdict, undefined, cap)
+      decisions.set(verdict, member)
+    }
+    return member
+  }
+
+  function decisionText(verdict: Verdict | undefined, refusal: Refusal | undefined, cap: Caps): string {
     let line = `,"decision":{"effect":"${verdict?.effect ?? 'deny'}"`
     if (verdict !== undefined) line += `,"rule":${json.string(verdict.rule, cap.name)}`
     if (refusal !== undefined) line += `,"reason":"${refusal.reason}"`
@@ -188,6 +233,15 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
       line += `,"upstreamMs":${micros(((x.upstreamEndedMono ?? x.endedMono) as number) - x.upstreamStartedMono)}`
     }
     return `${line},"bytesIn":${x.bytesIn},"bytesOut":${x.bytesOut}`
+  }
+
+  function sidecarMembers(generation: Generations): string {
+    const { config: configGeneration, trust } = generation
+    if (configGeneration !== lastGeneration.config || trust !== lastGeneration.trust) {
+      tail = `${pod}${version}${generation.config},"trust":${generation.trust}}`
+      lastGeneration = generation
+    }
+    return tail
   }
 
   function argsMembers(message: Message, room: number): string {
@@ -217,7 +271,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     if ('count' in fact) {
       line += `,"count":${fact.count},"firstAt":"${isoTime(fact.firstAtMs)}","lastAt":"${isoTime(fact.lastAtMs)}"`
     }
-    line += pod + version + generationMember(fact.generation)
+    line += sidecarMembers(fact.generation)
     if ('error' in fact && fact.error !== undefined) {
       line += `,"error":${text(fact.error, Math.min(2048, Math.max(16, maxDraft - TRUNCATED.length - line.length - 10)))}`
     }
@@ -295,9 +349,43 @@ function podMember(origin: Origin, json: AsciiJson): string {
   return line === '' ? '' : `,"pod":{${line.slice(1)}}`
 }
 
-function generationMember({ config, trust }: { config: number; trust: number }): string {
-  return `${config},"trust":${trust}}`
+/** What a client says of itself, which is the same for most calls of a connection. */
+interface ClientSaid {
+  readonly forwardedFor: string | undefined
+  readonly userAgent: string | undefined
+  readonly name: string | undefined
+  readonly version: string | undefined
 }
+
+function sameClient(known: ClientSaid, x: Exchange, said: Message['clientInfo']): boolean {
+  return (
+    known.forwardedFor === x.forwardedFor &&
+    known.userAgent === x.userAgent &&
+    known.name === said?.name &&
+    known.version === said?.version
+  )
+}
+
+function sameUser(a: User, b: User): boolean {
+  return (
+    a.id === b.id &&
+    a.org === b.org &&
+    a.email === b.email &&
+    a.source === b.source &&
+    sameList(a.scopes, b.scopes) &&
+    sameList(a.roles, b.roles) &&
+    sameList(a.scopesCut, b.scopesCut)
+  )
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  if (a === b) return true
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+const MAX_KNOWN_USERS = 2048
 
 /** What a refusal knows beyond its reason, for the operator. */
 function detailOf(refusal: Refusal): string | undefined {
