@@ -36,20 +36,26 @@ export async function runProgram(argv: readonly string[], io: CliIo): Promise<Ex
   return code
 }
 
-/**
- * Each command is a module of its own, loaded only when it is the one that was asked for: `run` starts without the
- * demo, the webhook and the manifest injector. The order here is the order of the help.
- */
-const COMMANDS: Record<string, () => Promise<Register>> = {}
+interface CommandModule {
+  /** The commands in it, as they are called. */
+  readonly names: readonly string[]
+  readonly load: () => Promise<Register>
+}
 
-/** Names of commands that live in the module of another one. */
-const MODULE_OF: Record<string, string> = { uninject: 'inject', reload: 'drain', health: 'drain' }
+/**
+ * Each command is in a module that is loaded only when it is asked for: `run` starts without the demo, the webhook and
+ * the manifest injector. The order here is the order of the help.
+ */
+const MODULES: readonly CommandModule[] = [
+  { names: ['pki'], load: async () => (await import('./pki.ts')).registerPki },
+  { names: ['inject', 'uninject'], load: async () => (await import('./inject.ts')).registerInject },
+  { names: ['drain', 'reload', 'health'], load: async () => (await import('./ops.ts')).registerOps },
+  { names: ['schema'], load: async () => (await import('./schema.ts')).registerSchema },
+]
 
 async function commandsFor(argv: readonly string[]): Promise<Register[]> {
-  const name = argv[0] ?? ''
-  const one = COMMANDS[MODULE_OF[name] ?? name]
-  if (one) return [await one()]
-  return Promise.all(Object.values(COMMANDS).map(load => load()))
+  const named = MODULES.find(({ names }) => names.includes(argv[0] ?? ''))
+  return Promise.all((named ? [named] : MODULES).map(({ load }) => load()))
 }
 
 function newProgram(io: CliIo): Command {
