@@ -16,6 +16,19 @@ export function isToken(name: string): boolean {
   return TOKEN.test(name)
 }
 
+/** A value without the space and tab around it: what HTTP calls white space, not the other characters that `trim` takes. */
+export function trimBlank(value: string): string {
+  let from = 0
+  let to = value.length
+  while (from < to && isBlank(value.charCodeAt(from))) from++
+  while (to > from && isBlank(value.charCodeAt(to - 1))) to--
+  return to - from === value.length ? value : value.slice(from, to)
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09
+}
+
 const NEITHER_LETTER_NOR_DIGIT = /[^a-z0-9]/g
 /** @source RFC 9110 §5.6.2 */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/

@@ -5,6 +5,7 @@ import type { ArrivalHeaders } from './arrival-headers.ts'
 import { type Assertion, compilePeersAssertions, judgeAssertion, type PeersAssertions } from './assert.ts'
 import type { Caller, Peer, User } from './caller.ts'
 import { type ChallengeText, compileChallenge } from './challenge.ts'
+import { trimBlank } from './fold.ts'
 import { compileHeaderRules, type HeaderRules } from './header-rules.ts'
 import type { TokenOutcome, TokenVerifier, VerifiedToken } from './token.ts'
 import { type ClaimedUser, encodeForHeader, userFromHeaders } from './user.ts'
@@ -98,7 +99,7 @@ export function identifyAgain(
 /** The token of `Authorization: Bearer …`; undefined for any other scheme. @source RFC 6750 §2.1, RFC 9110 §11.1 */
 export function bearerToken(authorization: string): string | undefined {
   if (!authorization.startsWith('Bearer ') && !BEARER.test(authorization)) return undefined
-  const token = authorization.slice(7).replace(/^ +| +$/g, '')
+  const token = trimBlank(authorization.slice(7))
   return token === '' ? undefined : token
 }
 
