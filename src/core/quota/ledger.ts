@@ -16,6 +16,7 @@ export class Ledger {
   #compiled: CompiledQuotas
   readonly #budgetBytes: number
   readonly #clock = new SteadyClock()
+  #nowMs = 0
   #books: readonly Book[] = []
   // Scratch of the draw under way; draws are synchronous.
   #slots: number[] = []
@@ -30,11 +31,19 @@ export class Ledger {
     return this.#compiled
   }
 
-  /** @param nowMs  Monotonic ms. The demands come from the compiled quotas that this ledger holds, or held before. */
-  draw(demands: readonly Demand[], nowMs: number): QuotaDecision {
+  /**
+   * Admits and charges, or refuses and charges nothing.
+   *
+   * @param demands  Made from the compiled quotas that this ledger holds, or held before.
+   * @param nowMs    Monotonic ms.
+   * @param watches  This ledger only watches while somebody else decides: a key that would have to share the overflow
+   *                 is taken to fit and leaves no trace.
+   */
+  draw(demands: readonly Demand[], nowMs: number, watches = false): QuotaDecision {
     if (demands.length === 0) return UNMETERED
     const now = this.#clock.at(nowMs)
-    const refused = this.#look(demands, now, true)
+    this.#nowMs = now
+    const refused = this.#look(demands, now, watches)
     if (refused !== undefined) {
       this.#settle(demands)
       return refused
@@ -44,33 +53,16 @@ export class Ledger {
     return { admitted: true, reading, lease: this.#hold(demands) }
   }
 
-  /**
-   * The refusal that `draw` would give, without charging anything; undefined when it would admit.
-   *
-   * @param countOverflow  False: a key that would have to share the overflow is taken to fit, because somebody else
-   *                       decides and this ledger only watches.
-   */
-  check(demands: readonly Demand[], nowMs: number, countOverflow: boolean): Refused | undefined {
-    const refused = this.#look(demands, this.#clock.at(nowMs), countOverflow)
-    this.#settle(demands)
-    return refused
+  /** When the last draw was, on the clock of this ledger; `refund` asks for it. */
+  get drawnAtMs(): number {
+    return this.#nowMs
   }
 
-  /** Records what was admitted elsewhere; it may go over a limit. */
-  record(demands: readonly Demand[], nowMs: number): void {
-    const now = this.#clock.at(nowMs)
-    for (let i = 0; i < demands.length; i++) this.#slots[i] = this.#place(demands[i]!, now)
-    this.#charge(demands, now)
-    this.#settle(demands)
-  }
-
-  /** Takes concurrency slots only; what was held is given back by the lease. */
-  hold(demands: readonly Demand[]): { readonly lease: QuotaLease | undefined } | Refused {
+  /** Takes back what a draw has charged; its lease is given back apart from that. */
+  refund(demands: readonly Demand[], drawnAtMs: number): void {
     for (const demand of demands) {
-      const refused = this.#looksFull(demand)
-      if (refused !== undefined) return refused
+      if (demand.cost > 0) this.#bookOf(demand.quota)?.table?.refund(demand.key, drawnAtMs, demand.cost)
     }
-    return { lease: this.#hold(demands) }
   }
 
   /** Goes on with another generation: a quota of the same name and key keeps what has been used and what is held. */
@@ -123,7 +115,7 @@ export class Ledger {
     }
   }
 
-  #look(demands: readonly Demand[], now: number, countOverflow: boolean): Refused | undefined {
+  #look(demands: readonly Demand[], now: number, watches: boolean): Refused | undefined {
     let full: Refused | undefined
     let biting: Demand | undefined
     let bitingColumn = 0
@@ -133,8 +125,8 @@ export class Ledger {
       const demand = demands[i]!
       if (demand.slots > 0) full ??= this.#looksFull(demand)
       const slot = this.#place(demand, now)
-      this.#slots[i] = slot
-      if (demand.cost === 0 || slot === NOWHERE || (slot === OVERFLOW && !countOverflow)) continue
+      this.#slots[i] = watches && slot === OVERFLOW ? NOWHERE : slot
+      if (this.#slots[i] === NOWHERE) continue
       const book = this.#bookOf(demand.quota)!
       const table = book.table!
       // Elements of one batch that all share the overflow must fit into it together.
@@ -200,7 +192,7 @@ export class Ledger {
     let remaining = Number.POSITIVE_INFINITY
     for (let i = 0; i < demands.length; i++) {
       const demand = demands[i]!
-      if (demand.cost === 0 || this.#slots[i] === NOWHERE) continue
+      if (this.#slots[i] === NOWHERE) continue
       const book = this.#bookOf(demand.quota)!
       const table = book.table!
       const slot = table.charge(demand.key, this.#slots[i]!, now, demand.cost)

@@ -79,6 +79,13 @@ export class KeyTable {
     return at
   }
 
+  /** Takes back what was charged to a key at a time, as far as it still counts. */
+  refund(key: string, chargedAtMs: number, cost: number): void {
+    const slot = this.#slots.get(key)
+    if (slot === undefined) return
+    for (const column of this.columns) column.refund(slot, chargedAtMs, cost)
+  }
+
   /** Looks at the next `count` slots in turn and drops the keys whose windows are empty. */
   sweep(nowMs: number, count: number): void {
     const end = this.#keys.length

@@ -127,6 +127,18 @@ export class WindowColumn {
     this.#sums[slot >> CHUNK_BITS]![row] = sum + charged
   }
 
+  /** Takes units back that were charged at `chargedAtMs`, unless they have left the window already. */
+  refund(slot: number, chargedAtMs: number, cost: number): void {
+    const bucket = Math.floor(chargedAtMs / this.subMs)
+    const row = slot & WITHIN
+    if (this.#heads[slot >> CHUNK_BITS]![row]! - bucket >= RING) return
+    const counters = this.#counters[slot >> CHUNK_BITS]!
+    const index = row * RING + (bucket % RING)
+    const back = Math.min(counters[index]!, cost)
+    counters[index]! -= back
+    this.#sums[slot >> CHUNK_BITS]![row]! -= back
+  }
+
   /**
    * Time until `cost` units fit into `limit` if nobody calls before: a retry then succeeds, whole milliseconds.
    * A cost above the limit never fits; the answer is then the time until the window is empty.
