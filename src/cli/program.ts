@@ -47,6 +47,7 @@ interface CommandModule {
  * the manifest injector. The order here is the order of the help.
  */
 const MODULES: readonly CommandModule[] = [
+  { names: ['run'], load: async () => (await import('./run.ts')).registerRun },
   { names: ['pki'], load: async () => (await import('./pki.ts')).registerPki },
   { names: ['inject', 'uninject'], load: async () => (await import('./inject.ts')).registerInject },
   { names: ['drain', 'reload', 'health'], load: async () => (await import('./ops.ts')).registerOps },

@@ -5,12 +5,11 @@ import { err, ok, type Result } from '../core/result.ts'
 import type { Called, Permitted } from './call.ts'
 
 /** Whether this caller may do this. Each element of a batch is judged, and one that is denied denies all. */
-export function checkPolicy(called: Called, decided: (verdict: Verdict) => void): Result<Permitted, Refusal> {
+export function checkPolicy(called: Called): Result<Permitted, Refusal> {
   const { caller, exchange, posted, settings } = called
   let verdict: Verdict | undefined
   for (const message of posted.messages) {
     verdict = decide(settings.value.policy, caller, message)
-    decided(verdict)
     if (verdict.effect === 'deny') break
   }
   if (verdict === undefined) throw new Error('a call without a message')

@@ -15,17 +15,12 @@ export interface QuotaLedger {
 }
 
 /** Whether there is room for this call in every quota that covers it. A refused call charges nothing anywhere. */
-export function drawQuota(
-  permitted: Permitted,
-  ledger: QuotaLedger,
-  decided: (demands: readonly Demand[], decision: QuotaDecision) => void,
-): MaybePromise<Result<Admitted, Refusal>> {
+export function drawQuota(permitted: Permitted, ledger: QuotaLedger): MaybePromise<Result<Admitted, Refusal>> {
   const { quotas } = ledger
   const demands = demandsFor(quotas, permitted.caller, permitted.session, permitted.posted.messages)
   if (demands.length === 0) return ok({ ...permitted, lease: undefined, quotaHeaders: NONE })
 
   const settle = (decision: QuotaDecision): Result<Admitted, Refusal> => {
-    decided(demands, decision)
     permitted.exchange.quota = decision.reading
     const when = permitted.settings.value.config.quotaHeaders
     const quotaHeaders = rateLimitHeaders(quotas, demands, decision, when)

@@ -5,9 +5,6 @@ import type { TokenVerifier } from '../core/identity/token.ts'
 import type { RpcId } from '../core/mcp/message.ts'
 import { readPostedHeaders } from '../core/mcp/posted-headers.ts'
 import { readPosted } from '../core/mcp/read-posted.ts'
-import type { Verdict } from '../core/policy/verdict.ts'
-import type { QuotaDecision } from '../core/quota/decision.ts'
-import type { Demand } from '../core/quota/demand.ts'
 import type { Refusal } from '../core/refusal.ts'
 import { err } from '../core/result.ts'
 import type { Breaker } from '../core/upstream/breaker.ts'
@@ -48,10 +45,6 @@ export interface StepParts {
   /** Why no call is taken now: starting, draining, overloaded. */
   readonly closedFor: () => Refusal | undefined
   readonly learnTools: (names: readonly string[]) => void
-  readonly meter: {
-    policy(verdict: Verdict): void
-    quota(demands: readonly Demand[], decision: QuotaDecision): void
-  }
 }
 
 /** Puts the steps together; `serveCall` says in which order they are taken. */
@@ -102,10 +95,9 @@ export function makeSteps(parts: StepParts): Steps {
 
     identify: received => identifyCaller(received, parts.verifier()),
     readMessage: identified => readMessage(identified, parts.owners),
-    checkPolicy: called => checkPolicy(called, verdict => parts.meter.policy(verdict)),
+    checkPolicy,
     reserveRoom: exchange => book.admit(exchange),
-    drawQuota: permitted =>
-      drawQuota(permitted, parts.quota, (demands, decision) => parts.meter.quota(demands, decision)),
+    drawQuota: permitted => drawQuota(permitted, parts.quota),
 
     forward(admitted: Admitted) {
       const refusal = streams.full(admitted) ?? heldBack(breaker)
