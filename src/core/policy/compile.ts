@@ -3,7 +3,7 @@ import { err, ok, type Result } from '../result.ts'
 import { type ConstrainedNames, constrainedNames } from './arguments.ts'
 import { type Fact, indexRules, type ObjectList, type RuleIndex } from './candidates.ts'
 import { compileArguments, type PatternEngine } from './compile-arguments.ts'
-import { lowerAuthority, segmentPattern, wordPattern } from './pattern.ts'
+import { type Pattern, resourcePattern, segmentPattern, wordPattern } from './pattern.ts'
 import type { PolicyProblem } from './problem.ts'
 import { type CompiledRule, namesObjects, type PeerPattern, type Subject } from './rule.ts'
 import type { Verdict } from './verdict.ts'
@@ -81,13 +81,23 @@ function compileRule(
   patterns: PatternEngine | undefined,
   problems: PolicyProblem[],
 ): CompiledRule {
-  const list = <T>(texts: readonly string[] | undefined, at: string, make: (text: string) => T): T[] | undefined => {
+  const list = <T>(
+    texts: readonly string[] | undefined,
+    at: string,
+    make: (text: string, at: string) => T,
+  ): T[] | undefined => {
     if (texts?.length === 0)
       problems.push({ path: `${path}.${at}`, message: 'the list is empty: leave it out for any' })
     return texts?.map((text, place) => {
       if (text === '') problems.push({ path: `${path}.${at}[${place}]`, message: 'an empty pattern matches nothing' })
-      return make(text)
+      return make(text, `${path}.${at}[${place}]`)
     })
+  }
+  const resource = (text: string, at: string): Pattern => {
+    const pattern = resourcePattern(text)
+    if (pattern.ok) return pattern.value
+    problems.push({ path: at, message: `no URI can match this: ${pattern.error}` })
+    return wordPattern(text)
   }
   const { when } = rule
   return {
@@ -103,7 +113,7 @@ function compileRule(
     methods: list(rule.methods, 'methods', wordPattern),
     tools: list(rule.tools, 'tools', wordPattern),
     prompts: list(rule.prompts, 'prompts', wordPattern),
-    resources: list(rule.resources, 'resources', text => segmentPattern(lowerAuthority(text), '/')),
+    resources: list(rule.resources, 'resources', resource),
     args: compileArguments(rule.args ?? {}, `${path}.args`, patterns, problems),
     allowed: allowedBy(rule.id, mode),
     source: rule,

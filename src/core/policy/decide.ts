@@ -67,7 +67,8 @@ function judge(policy: CompiledPolicy, caller: Caller, message: Message): Verdic
   return onTrial ?? (allowed as Verdict)
 }
 
-function questionOf(policy: CompiledPolicy, caller: Caller, message: Message): Question {
+/** The question that a message asks, before it is pointed at one of its objects. */
+export function questionOf(policy: CompiledPolicy, caller: Caller, message: Message): Question {
   const { args } = message
   const method = judgedMethod(message)
   const lookalikes =
@@ -92,7 +93,7 @@ function judgeOne(
   return trial === undefined ? verdict : denied('shadow', trial.id, question, shown)
 }
 
-function pointAt(question: Question, object: McpObject): void {
+export function pointAt(question: Question, object: McpObject): void {
   question.subject = object.kind
   question.name = object.kind === 'resource' ? object.normalized : object.name
 }

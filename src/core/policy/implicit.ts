@@ -20,6 +20,11 @@ const IMPLICIT: ReadonlySet<string> = new Set([
   'tasks/list',
 ])
 
+/** Whether a method is among them, whatever else the message holds. */
+export function isAlwaysAllowed(method: string): boolean {
+  return IMPLICIT.has(method)
+}
+
 /** Methods that act on an object by definition; without one in hand no rule can have been asked about it. */
 const NAMING: ReadonlySet<string> = new Set([
   'tools/call',

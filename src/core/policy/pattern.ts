@@ -1,4 +1,6 @@
 import { compileGlob, compileSegmentGlob, type Glob } from '../glob.ts'
+import { normalizeUri } from '../mcp/uri.ts'
+import { ok, type Result } from '../result.ts'
 
 /** A pattern of the policy, with what an index needs to know of it. */
 export interface Pattern {
@@ -25,8 +27,16 @@ function patternOf(text: string, matches: Glob): Pattern {
   return { text, prefix: star < 0 ? text : text.slice(0, star), exact: star < 0, matches }
 }
 
-/** Rules meet normalised URIs, whose scheme and host are in lower case, so a pattern has to be too. */
-export function lowerAuthority(pattern: string): string {
-  const start = /^[A-Za-z][A-Za-z0-9+.-]*:(?:\/\/[^/?#]*)?/.exec(pattern)?.[0] ?? ''
-  return start.toLowerCase() + pattern.slice(start.length)
+/**
+ * A pattern of resource URIs. Rules meet URIs in their normal form, so the pattern is brought into it as well.
+ *
+ * @returns  The pattern, or why no URI could ever match it.
+ */
+export function resourcePattern(text: string): Result<Pattern, string> {
+  const normal = normalizeUri(text)
+  if (normal.ok) return ok(segmentPattern(normal.value, '/'))
+  // A star in the place of scheme or authority stands for many URIs and is none itself.
+  return OPEN_START.test(text) ? ok(segmentPattern(text, '/')) : normal
 }
+
+const OPEN_START = /^(?:[a-z][a-z0-9+.-]*(?::\/{0,3})?)?\*/

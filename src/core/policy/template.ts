@@ -1,6 +1,6 @@
 import type { Caller } from '../identity/caller.ts'
+import { normalizeUri } from '../mcp/uri.ts'
 import type { CompiledPolicy } from './compile.ts'
-import { lowerAuthority } from './pattern.ts'
 import { argsHold, objectHolds, type Question, restHolds } from './rule.ts'
 import { NO, YES } from './truth.ts'
 
@@ -14,7 +14,8 @@ import { NO, YES } from './truth.ts'
 export function visibleTemplate(policy: CompiledPolicy, caller: Caller, uriTemplate: string): boolean {
   if (policy.mode === 'shadow') return true
   if (uriTemplate.length > LONGEST) return false
-  const template = lowerAuthority(uriTemplate)
+  const normal = normalizeUri(uriTemplate, true)
+  const template = normal.ok ? normal.value : uriTemplate
   const question: Question = {
     caller,
     method: 'resources/read',
