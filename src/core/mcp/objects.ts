@@ -108,14 +108,9 @@ class Reached implements Reach {
 
   resource(member: string, uri: JsonValue | undefined, isTemplate = false): void {
     if (typeof uri !== 'string' || uri === '') return this.invalid(`params.${member} must be a URI`)
-    const normalized = normalizeUri(uri, isTemplate)
-    if (!normalized.ok) return this.ambiguous(normalized.error)
-    this.objects.push({ kind: 'resource', name: uri, normalized: normalized.value })
-    // What a server may cut off before it looks the resource up is judged with and without.
-    const bare = withoutFragment(normalized.value)
-    if (bare !== undefined) this.objects.push({ kind: 'resource', name: uri, normalized: bare })
-    const file = withoutFileQuery(bare ?? normalized.value)
-    if (file !== undefined) this.objects.push({ kind: 'resource', name: uri, normalized: file })
+    const objects = resourceObjects(uri, isTemplate)
+    if (!objects.ok) return this.ambiguous(objects.error)
+    this.objects.push(...objects.value)
   }
 
   reference(ref: JsonValue | undefined): void {
@@ -165,6 +160,21 @@ class Reached implements Reach {
   private ambiguous(detail: string): void {
     this.refusal ??= { reason: 'message_ambiguous', detail }
   }
+}
+
+/**
+ * A URI as objects of policy. Usually one; what a server may cut off before it looks the resource up (a fragment, the
+ * query of a file) makes it several, and a caller needs to be allowed each.
+ */
+export function resourceObjects(uri: string, isTemplate = false): Result<McpObject[], string> {
+  const normalized = normalizeUri(uri, isTemplate)
+  if (!normalized.ok) return normalized
+  const objects: McpObject[] = [{ kind: 'resource', name: uri, normalized: normalized.value }]
+  const bare = withoutFragment(normalized.value)
+  if (bare !== undefined) objects.push({ kind: 'resource', name: uri, normalized: bare })
+  const file = withoutFileQuery(bare ?? normalized.value)
+  if (file !== undefined) objects.push({ kind: 'resource', name: uri, normalized: file })
+  return ok(objects)
 }
 
 const NONE: JsonObject = {}
