@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, type Metric as PromMetric, Registry } from 'prom-client'
+import { collectDefaultMetrics, type OpenMetricsContentType, type Metric as PromMetric, Registry } from 'prom-client'
 import type { Exchange } from '../core/audit/exchange.ts'
 import { outcomeOf } from '../core/audit/record.ts'
 import type { AuditStats } from './audit-sink.ts'
@@ -38,7 +38,7 @@ export class Metrics {
   readonly #now: () => number
   readonly #tools = new Set<string>()
   readonly #text = new Registry()
-  readonly #open = new Registry()
+  readonly #open = new Registry<OpenMetricsContentType>()
 
   readonly #toolCalls = new Counts('mcp_tool_calls_total', 'Tool calls by outcome.', ['tool', 'status'])
   readonly #toolSeconds = new Durations(
@@ -79,6 +79,7 @@ export class Metrics {
 
   constructor({ sources, policyTools, now }: MetricsOptions) {
     this.#now = now
+    this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
     this.learnTools(policyTools)
     const ours: Metric[] = [
       this.#toolCalls,
@@ -92,7 +93,6 @@ export class Metrics {
       this.#reloads,
       ...readings(sources),
     ]
-    this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
     collectDefaultMetrics({ register: this.#text })
     // Gauges whose names end in _total, which the format keeps for counters; the same without the suffix are there too.
     for (const name of MISNAMED) this.#text.removeSingleMetric(name)
