@@ -176,8 +176,8 @@ function quote(written: string): string {
 
 /** Our words for what the schema library finds; a message given in the schema itself comes first. */
 const wording: z.core.$ZodErrorMap = issue => {
+  if (issue.input === undefined) return 'must be given'
   if (issue.code === 'invalid_type') {
-    if (issue.input === undefined) return 'must be given'
     if (issue.expected === 'object' || issue.expected === 'record') return 'expected a map'
     if (issue.expected === 'array') return 'expected a list'
     return `expected ${issue.expected}`
@@ -191,7 +191,7 @@ function findingsOf(error: z.ZodError | undefined, root: JsonValue, prefix = '')
     const path = issue.path.reduce<string>((above, key) => join(above, key as string | number), prefix)
     if (issue.code !== 'unrecognized_keys') return [{ path, message: issue.message }]
     const keys = knownKeys(issue.path)
-    return issue.keys.map(key => ({
+    return issue.keys.slice(0, 100).map(key => ({
       path: join(path, key),
       message: `unknown key${nearest(key, keys)}`,
       isKey: true,

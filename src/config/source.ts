@@ -84,19 +84,17 @@ export function readSource(
     version: '1.2',
     schema: 'core',
     strict: true,
-    uniqueKeys: true,
+    // Looked for by ourselves: the parser compares each key with every other, which a large file turns into minutes.
+    uniqueKeys: false,
     prettyErrors: false,
     logLevel: 'silent',
     lineCounter: lines,
   })
   const document = (Array.isArray(documents) ? documents[0] : undefined) as Document.Parsed | undefined
   const faults = [...(document?.errors ?? []), ...(document?.warnings ?? [])]
-  const [first] = faults.filter(({ code }) => code !== 'DUPLICATE_KEY')
-  // What follows the first break in the syntax is only its echo; keys that are there twice are each a mistake of its own.
+  const [first] = faults
+  // What follows the first break in the syntax is only its echo.
   if (first) problem(prefix, first.pos[0], `not valid YAML: ${first.message}${bracesHint(text, first.pos[0])}`)
-  for (const { pos } of faults.filter(({ code }) => code === 'DUPLICATE_KEY')) {
-    problem(prefix, pos[0], 'the key is there twice')
-  }
   if (documents.length > 1) problem(prefix, documents[1]?.range[0] ?? 0, 'only one YAML document is allowed in a file')
   if (problems.length > 0) return nothing()
   if (!document?.contents || (isScalar(document.contents) && document.contents.value === null)) {
