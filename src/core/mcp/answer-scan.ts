@@ -1,25 +1,18 @@
-import type { RpcId } from './message.ts'
-
-/** One JSON-RPC message from the server, as far as the sidecar needs it. Texts are bounded. */
-export interface SeenMessage {
-  readonly kind: 'result' | 'error' | 'request' | 'notification'
-  /** Of a request of the server, or of the request that this answers. */
-  readonly id: RpcId | undefined
-  readonly method: string | undefined
-  /** `result.isError` is true: a tool says that it has failed. */
-  readonly isError: boolean
-  readonly errorCode: number | undefined
-  /** At most 1024 bytes of `error.message`. */
-  readonly errorMessage: string | undefined
-  /** `complete`, `input_required`, `task`; undefined from servers of the legacy era. */
-  readonly resultType: string | undefined
-  /** `result.protocolVersion` of initialize. */
-  readonly protocolVersion: string | undefined
-  /** Tasks that this result has created: they belong to whom it is sent. */
-  readonly createdTaskIds: readonly string[]
-  /** Whether the result has a list of tools, prompts, resources, templates, skills or tasks. */
-  readonly hasList: boolean
-}
+import {
+  BATCH,
+  Draft,
+  ERROR,
+  ERROR_MEMBER,
+  LIST_MEMBER,
+  MESSAGE,
+  type Member,
+  memberOf,
+  RESULT,
+  RESULT_MEMBER,
+  type SeenMessage,
+  TASK,
+  TASK_MEMBER,
+} from './seen-message.ts'
 
 /**
  * Reads JSON-RPC messages piece by piece as an answer passes by: a single one, or the elements of an array. Remembers a
@@ -302,112 +295,6 @@ const SKIPPING_STRING = 8
 
 /** Batch, message, result, task: no value of interest lies deeper. */
 const DEEPEST_KNOWN = 4
-const BATCH = 1
-const MESSAGE = 2
-const RESULT = 3
-const ERROR = 4
-const TASK = 5
-
-type Member = number
-const ID_MEMBER = 1
-const METHOD_MEMBER = 2
-const RESULT_MEMBER = 3
-const ERROR_MEMBER = 4
-const CODE_MEMBER = 5
-const TEXT_MEMBER = 6
-const IS_ERROR_MEMBER = 7
-const TYPE_MEMBER = 8
-const TASK_ID_MEMBER = 9
-const TASK_MEMBER = 10
-const LIST_MEMBER = 11
-const VERSION_MEMBER = 12
-
-const MEMBERS: readonly ReadonlyMap<string, Member>[] = [
-  new Map(),
-  new Map(),
-  new Map([
-    ['id', ID_MEMBER],
-    ['method', METHOD_MEMBER],
-    ['result', RESULT_MEMBER],
-    ['error', ERROR_MEMBER],
-  ]),
-  new Map([
-    ['isError', IS_ERROR_MEMBER],
-    ['resultType', TYPE_MEMBER],
-    ['taskId', TASK_ID_MEMBER],
-    ['task', TASK_MEMBER],
-    ['protocolVersion', VERSION_MEMBER],
-    ['tools', LIST_MEMBER],
-    ['prompts', LIST_MEMBER],
-    ['resources', LIST_MEMBER],
-    ['resourceTemplates', LIST_MEMBER],
-    ['skills', LIST_MEMBER],
-    ['tasks', LIST_MEMBER],
-  ]),
-  new Map([
-    ['code', CODE_MEMBER],
-    ['message', TEXT_MEMBER],
-  ]),
-  new Map([['taskId', TASK_ID_MEMBER]]),
-]
-
-function memberOf(place: number, name: string): Member {
-  return MEMBERS[place]!.get(name) ?? 0
-}
-
-/** A message while it is being read. */
-class Draft {
-  hasResult = false
-  hasError = false
-  hasList = false
-  private id: RpcId | undefined
-  private method: string | undefined
-  private isError = false
-  private errorCode: number | undefined
-  private errorMessage: string | undefined
-  private resultType: string | undefined
-  private protocolVersion: string | undefined
-  private taskId: string | undefined
-  private innerTaskId: string | undefined
-
-  set(place: number, member: Member, value: string | number | boolean | null): void {
-    if (place === MESSAGE) {
-      if (member === ID_MEMBER) this.id = typeof value === 'string' || typeof value === 'number' ? value : undefined
-      else if (member === METHOD_MEMBER) this.method = typeof value === 'string' ? value : undefined
-      else if (member === RESULT_MEMBER) this.hasResult = true
-      else if (member === ERROR_MEMBER) this.hasError = value !== null
-    } else if (place === RESULT) {
-      if (member === IS_ERROR_MEMBER) this.isError = value === true
-      else if (typeof value !== 'string') return
-      else if (member === TYPE_MEMBER) this.resultType = value
-      else if (member === TASK_ID_MEMBER) this.taskId = value
-      else if (member === VERSION_MEMBER) this.protocolVersion = value
-    } else if (place === ERROR) {
-      if (member === CODE_MEMBER && typeof value === 'number') this.errorCode = value
-      else if (member === TEXT_MEMBER && typeof value === 'string') this.errorMessage = value
-    } else if (place === TASK && member === TASK_ID_MEMBER && typeof value === 'string') this.innerTaskId = value
-  }
-
-  finish(): SeenMessage | undefined {
-    const hasMethod = this.method !== undefined
-    if (!hasMethod && !this.hasError && !this.hasResult) return undefined
-    const created: string[] = []
-    if (this.resultType === 'task' && this.taskId !== undefined) created.push(this.taskId)
-    if (this.innerTaskId !== undefined) created.push(this.innerTaskId)
-    return {
-      kind: hasMethod ? (this.id === undefined ? 'notification' : 'request') : this.hasError ? 'error' : 'result',
-      id: this.id,
-      method: this.method,
-      isError: this.isError,
-      errorCode: this.errorCode,
-      errorMessage: this.errorMessage,
-      resultType: this.resultType,
-      protocolVersion: this.protocolVersion,
-      createdTaskIds: created,
-      hasList: this.hasList,
-    }
-  }
-}
 
 /** Most bytes of a value that are kept. */
 const MOST_KEPT = 1024

@@ -1,6 +1,6 @@
 import type { JsonObject, JsonValue } from '../json.ts'
-import { err, ok, type Result } from '../result.ts'
 import type { Refusal } from '../refusal.ts'
+import { err, ok, type Result } from '../result.ts'
 import type { McpObject } from './message.ts'
 import { normalizeUri, withoutFileQuery, withoutFragment } from './uri.ts'
 

@@ -1,6 +1,7 @@
 import type { Refusal } from '../refusal.ts'
 import type { Result } from '../result.ts'
-import { AnswerScan, type SeenMessage } from './answer-scan.ts'
+import { AnswerScan } from './answer-scan.ts'
+import type { SeenMessage } from './seen-message.ts'
 import { eventData, withData } from './sse-event.ts'
 
 /** What a stream of events is watched for. Everything is called on the tick of the bytes, before they are handed on. */

@@ -314,7 +314,7 @@ class Walk implements Scan {
 
 const ONES = 0x01010101
 const HIGHS = 0x80808080 | 0
-const CONTROL = /[\x00-\x1f\x7f-\x9f]/
+const CONTROL = /\p{Cc}/u
 
 /** Whether a number is written in a form that does not survive every parser: fraction, exponent, minus zero. */
 function isOddInteger(bytes: Buffer, start: number, end: number): boolean {

@@ -73,8 +73,7 @@ const PLAIN =
   /^(?!file:\/\/localhost|https?:|wss?:|ftp:)[a-z][a-z0-9+.-]*:\/\/[a-z][a-z0-9._-]*(?:\/[A-Za-z0-9_~.-]+)*$|^file:\/\/(?:\/[A-Za-z0-9_~.-]+)+$/
 const DOTS = /\/\.{1,2}(?:\/|$)/
 const SEGMENT_DOTS = /(?:^|\/)(?:\.|%2e){1,2}(?:\/|;|$)/i
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const NEVER = /[\x00-\x20\x7f-\x9f\\\u2028\u2029\ufeff]/
+const NEVER = /[\p{Cc}\s\\]/u
 const PARTS = /^([A-Za-z][A-Za-z0-9+.-]*):(?:\/\/([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?$/
 /** Schemes for which WHATWG has rules of its own. */
 const SPECIAL = new Set(['http', 'https', 'ws', 'wss', 'ftp'])
@@ -184,8 +183,7 @@ function recode(text: string, isTemplate: boolean, keeps: RegExp): string | unde
 }
 
 const ESCAPES = /^(?:%[0-9A-Fa-f]{2})+/
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const CONTROL = /[\x00-\x1f\x7f-\x9f]/
+const CONTROL = /\p{Cc}/u
 
 function decode(run: string): string | undefined {
   try {
