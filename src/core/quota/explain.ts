@@ -4,11 +4,14 @@ import { coverageOf } from './compile.ts'
 import { keyOf, pollKey, readKey } from './key.ts'
 import type { BucketState } from './ledger.ts'
 
-/** Whose quotas are asked about. Without an org: the user of that name in every org. */
+/** Whose quotas are asked about. Without an org: users of that name in every org. */
 export interface QuotaQuestion {
   readonly user: string
   readonly org: string | undefined
   readonly tool: string | undefined
+  /** The name in a peer's certificate, as `peer.matched` has it. */
+  readonly peer?: string | undefined
+  readonly session?: string | undefined
 }
 
 /** What one bucket of one quota holds at this moment, as `mcp-sidecar quotas explain` prints it. */
@@ -110,9 +113,15 @@ function agrees(quota: CompiledQuota, key: string, question: QuotaQuestion): boo
       namesUser = true
     } else if (part.kind === 'tool') {
       if (question.tool !== undefined && part.value !== question.tool) return false
+    } else if (part.kind === 'peer') {
+      if (question.peer !== undefined && part.value !== question.peer) return false
+    } else if (part.kind === 'session') {
+      // Whose session it is cannot be seen from the key, so only a session that was named is shown.
+      if (question.session === undefined || part.value !== question.session) return false
+      namesUser = true
     }
   }
-  // Keys by peer, tool or session alone say nothing of whose they are; by tool alone they concern everybody.
+  // Quotas that count by tool or peer alone concern everybody.
   return namesUser || quota.key.every(part => part === 'tool' || part === 'peer')
 }
 
