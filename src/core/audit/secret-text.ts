@@ -241,7 +241,8 @@ function findNamed(text: string, keys: SecretKeys, found: Span[]): void {
     const name = isFlag ? match[0].trim() : nameBefore(text, match.index)
     if (name === '' || !(keys.matches(name) || (!isFlag && keys.matches(wordBefore(text, match.index, name))))) continue
     const start = valueStart(text, match.index + match[0].length)
-    const end = valueEnd(text, start, name)
+    // What has been through here before stays as it is.
+    const end = text.startsWith('[redacted', start) ? start : valueEnd(text, start, name)
     if (end > start) found.push({ start, end, label: '[redacted]' })
   }
 }
