@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { foldName } from '../../src/core/identity/fold.ts'
-import { identityNameProblems } from '../../src/core/identity/header-rules.ts'
 import { compileIdentity } from '../../src/core/identity/identify.ts'
 import { HEADER_TRICKS, HONEST, HONEST_IDENTITY, linesOf } from '../support/header-tricks.ts'
 import {
@@ -96,6 +95,14 @@ describe('what depends on the configuration', () => {
     if (!sent.ok) throw new Error(sent.error.reason)
     expect(sent.value.lines.join()).not.toContain('evil')
     expect(valuesOf(sent.value.lines, 'X-Forwarded-User')).toEqual(['alice'])
+  })
+
+  test('a configured name with an underscore is itself, and its usual spelling an alias', () => {
+    const identity = identityWith({ forward: { ...FORWARD, user: 'X_User_ID' } })
+    const sent = sendOn(['Host', 'a', 'x_user_id', 'alice'], { identity })
+    const alias = sendOn(['Host', 'a', 'X-User-ID', 'evil'], { identity })
+    expect(sent.ok && valuesOf(sent.value.lines, 'X_User_ID')).toEqual(['alice'])
+    expect(!alias.ok && alias.error.reason).toBe('user_header_ambiguous')
   })
 
   test('a request without a user has no identity lines, whatever else was asserted', () => {
@@ -218,21 +225,6 @@ describe('what one pass over the lines finds', () => {
     const lines = Array.from({ length: 2000 }, (_, n) => [`x-made-up-${n}`, 'v']).flat()
     const headers = read(lines)
     expect(headers.ok && headers.value.passing.length).toBe(4000)
-  })
-})
-
-describe('names under identity.forward', () => {
-  test.each([
-    { forward: FORWARD, want: [] },
-    { forward: { ...FORWARD, user: 'X-Forwarded-User' }, want: [] },
-    { forward: { ...FORWARD, user: 'X_User' }, want: ['user'] },
-    { forward: { ...FORWARD, user: 'X User' }, want: ['user'] },
-    { forward: { ...FORWARD, user: 'Authorization' }, want: ['user'] },
-    { forward: { ...FORWARD, org: 'Mcp-Org' }, want: ['org'] },
-    { forward: { ...FORWARD, roles: 'x-user-scopes' }, want: ['roles'] },
-    { forward: { ...FORWARD, email: 'X-Forwarded-For' }, want: ['email'] },
-  ])('$forward: $want', ({ forward, want }) => {
-    expect(identityNameProblems(forward).map(problem => problem.key)).toEqual(want)
   })
 })
 

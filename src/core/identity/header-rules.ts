@@ -27,7 +27,7 @@ export type IdentityNames = Readonly<IdentityConfig['forward']>
 
 export interface HeaderClass {
   readonly kind: HeaderKind
-  /** For identity: the name as it is configured. */
+  /** As it is configured or, for other names with a meaning, in lower case; empty where the name does not matter. */
   readonly name: string
   /** For identity: spelt in a way that only folds onto the configured name. */
   readonly isAlias: boolean
@@ -64,10 +64,10 @@ export type HeaderKind = (typeof HeaderKind)[keyof typeof HeaderKind]
 export function compileHeaderRules(identity: IdentityConfig, upstream: UpstreamConfig): HeaderRules {
   const known = knownClasses(identity)
   const seed = new Map<string, HeaderClass>()
-  for (const [folded, known_] of known) {
-    seed.set(folded, known_)
-    seed.set(known_.name, known_)
-    seed.set(titleCase(folded), known_)
+  for (const one of known.values()) {
+    seed.set(one.name, one)
+    seed.set(one.name.toLowerCase(), one)
+    seed.set(titleCase(one.name), one)
   }
   let remembered = new Map(seed)
   const passes = new Set(identity.pass.map(foldName))
@@ -99,41 +99,18 @@ export function compileHeaderRules(identity: IdentityConfig, upstream: UpstreamC
   }
 }
 
-/**
- * What is wrong with the names under `identity.forward`, in words; an empty list when nothing is. Names have to be
- * tokens, to stay different when they are folded, and to mean nothing else on the way.
- */
-export function identityNameProblems(
-  forward: IdentityConfig['forward'],
-): { key: keyof IdentityNames; problem: string }[] {
-  const problems: { key: keyof IdentityNames; problem: string }[] = []
-  const taken = new Map<string, string>()
-  for (const key of ['user', 'email', 'org', 'scopes', 'roles'] as const) {
-    const name = forward[key]
-    const folded = foldName(name)
-    if (!isToken(name)) problems.push({ key, problem: `${JSON.stringify(name)} is not a header name` })
-    else if (name.toLowerCase() !== folded) {
-      problems.push({ key, problem: `${name} has characters other than letters, digits and "-", which backends fold` })
-    } else if (taken.has(folded)) problems.push({ key, problem: `${name} is also the name for ${taken.get(folded)}` })
-    else if (RESERVED.has(folded) || folded.startsWith('mcp-'))
-      problems.push({ key, problem: `${name} has another meaning in HTTP or MCP` })
-    taken.set(folded, key)
-  }
-  return problems
-}
-
 const LONGEST_REMEMBERED = 64
 const MOST_REMEMBERED = 1024
 
 function classify(known: ReadonlyMap<string, HeaderClass>, name: string): HeaderClass {
   if (!isToken(name)) return MALFORMED
   const folded = foldName(name)
-  const isAlias = name.toLowerCase() !== folded
   const exact = known.get(folded)
   if (exact !== undefined) {
-    if (!isAlias) return exact
+    if (name.toLowerCase() === exact.name.toLowerCase()) return exact
     return exact.kind >= HeaderKind.identityUser ? { ...exact, isAlias: true } : DROPPED
   }
+  const isAlias = name.toLowerCase() !== folded
   if (folded.startsWith('mcp-')) return isAlias ? DROPPED : END_TO_END
   for (const prefix of DROPPED_PREFIXES) if (folded.startsWith(prefix)) return DROPPED
   return OTHER
@@ -247,15 +224,6 @@ const DROPPED_PREFIXES = [
   'impersonate-',
 ]
 
-const RESERVED: ReadonlySet<string> = new Set([
-  ...Object.keys(READ_NAMES),
-  ...END_TO_END_NAMES,
-  ...DROPPED_NAMES.filter(name => !name.startsWith('x-user-') && name !== 'x-org-id' && name !== 'remote-user'),
-  'x-forwarded-proto',
-  'x-forwarded-host',
-  'x-forwarded-client-cert',
-])
-
 function authorityOf(upstream: UpstreamConfig): string {
   const { target } = upstream
   if (target.kind === 'unix') return 'localhost'
@@ -263,6 +231,6 @@ function authorityOf(upstream: UpstreamConfig): string {
   return target.port === 80 ? host : `${host}:${target.port}`
 }
 
-function titleCase(folded: string): string {
-  return folded.replace(/(^|-)[a-z]/g, start => start.toUpperCase())
+function titleCase(name: string): string {
+  return name.toLowerCase().replace(/(^|-)[a-z]/g, start => start.toUpperCase())
 }
