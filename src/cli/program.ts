@@ -48,9 +48,13 @@ interface CommandModule {
  */
 const MODULES: readonly CommandModule[] = [
   { names: ['run'], load: async () => (await import('./run.ts')).registerRun },
+  { names: ['check'], load: async () => (await import('./check.ts')).registerCheck },
   { names: ['pki'], load: async () => (await import('./pki.ts')).registerPki },
   { names: ['inject', 'uninject'], load: async () => (await import('./inject.ts')).registerInject },
+  { names: ['policy'], load: async () => (await import('./policy.ts')).registerPolicy },
+  { names: ['audit'], load: async () => (await import('./audit.ts')).registerAudit },
   { names: ['drain', 'reload', 'health'], load: async () => (await import('./ops.ts')).registerOps },
+  { names: ['quotas'], load: async () => (await import('./quotas.ts')).registerQuotas },
   { names: ['schema'], load: async () => (await import('./schema.ts')).registerSchema },
 ]
 

@@ -1,0 +1,156 @@
+import { createPrivateKey } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { Command } from 'commander'
+import type { AuditConfig, TlsConfig } from '../config/config.ts'
+import { type ConfigProblem, formatProblem, type Loaded } from '../config/load.ts'
+import { lintPolicy } from '../core/policy/lint.ts'
+import type { TrustProblem, TrustWarning } from '../core/trust/problem.ts'
+import { readTrustBundle, type TrustBundle } from '../core/trust/bundle.ts'
+import { podAddresses, probeExposure } from '../edge/exposure.ts'
+import { patternEngineFor } from '../edge/pattern-engine.ts'
+import { compileSettings, type Settings } from '../live/settings.ts'
+import { addConfigOption, type ConfigFlags, readConfig } from './config-file.ts'
+import { type CliIo, complain, styles } from './io.ts'
+
+interface CheckFlags extends ConfigFlags {
+  pod: boolean
+}
+
+const PROBE_MS = 1000
+
+/** `mcp-sidecar check`: everything that is wrong with configuration, policy and certificates, before it matters. */
+export function registerCheck(program: Command, io: CliIo): void {
+  addConfigOption(program.command('check'))
+    .description('validate configuration, policy, certificates, CA and revocation lists; every problem with its line')
+    .option('--pod', "from inside the pod: also that the upstream is closed on the pod's own addresses", false)
+    .action((flags: CheckFlags) => check(flags, io))
+}
+
+async function check(flags: CheckFlags, io: CliIo): Promise<void> {
+  const loaded = readConfig(flags, io)
+  const { config } = loaded
+  const found = new Findings(loaded)
+  const compiled = compileSettings(config, await patternEngineFor(config.policy))
+  if (compiled.ok) for (const { path, message } of lintPolicy(compiled.value.policy)) found.warn(path, message)
+  else for (const { path, message } of compiled.error) found.fail(path, message)
+  const bundle = checkTrust(config.tls, found)
+  checkKeyFiles(config.audit, config.identity.jwt?.jwks, found)
+  if (flags.pod) await checkPod(loaded, found)
+
+  const { yellow } = styles(io.stderr, io.env)
+  for (const problem of found.problems) complain(io, formatProblem(problem))
+  for (const warning of found.warnings) complain(io, `${yellow('warning')}: ${formatProblem(warning)}`)
+  if (found.problems.length > 0) {
+    io.stdout.write(`${counted(found.problems.length, 'problem')}, ${counted(found.warnings.length, 'warning')}\n`)
+    io.exit(1)
+  } else if (compiled.ok && bundle) {
+    io.stdout.write(summary(compiled.value, bundle, found.warnings.length, flags.pod))
+  }
+}
+
+class Findings {
+  readonly problems: ConfigProblem[] = []
+  readonly warnings: ConfigProblem[] = []
+  readonly #loaded: Loaded
+
+  constructor(loaded: Loaded) {
+    this.#loaded = loaded
+  }
+
+  fail(path: string, message: string): void {
+    this.problems.push(this.#loaded.problemAt(path, message))
+  }
+
+  warn(path: string, message: string): void {
+    this.warnings.push(this.#loaded.problemAt(path, message))
+  }
+}
+
+/** The files that `tls` names, read and judged together as the sidecar would. */
+function checkTrust(tls: TlsConfig, found: Findings): TrustBundle | undefined {
+  const read = (setting: string, path: string): Buffer | undefined => {
+    try {
+      return readFileSync(path)
+    } catch (error) {
+      found.fail(setting, `${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unreadable'})`)
+      return undefined
+    }
+  }
+  const cert = read('tls.cert', tls.cert)
+  const key = tls.key === undefined ? undefined : read('tls.key', tls.key)
+  const clientCa = read('tls.clientCa', tls.clientCa)
+  const crl = tls.crl === undefined ? undefined : read('tls.crl', tls.crl)
+  if (!cert || !clientCa || (tls.key !== undefined && !key) || (tls.crl !== undefined && !crl)) return undefined
+  const bundle = readTrustBundle({ cert, key, clientCa, crl }, tls, Date.now())
+  if (!bundle.ok) {
+    for (const problem of bundle.error) found.fail(problem.setting, inWords(problem))
+    return undefined
+  }
+  for (const warning of bundle.value.warnings) found.warn(warning.setting, inWords(warning))
+  return bundle.value
+}
+
+function inWords({ path, message, sinceMs }: TrustProblem | TrustWarning): string {
+  return `${path} ${message}${sinceMs === undefined ? '' : ` (${new Date(sinceMs).toISOString()})`}`
+}
+
+function checkKeyFiles({ signingKey, digestKey }: AuditConfig, jwks: string | undefined, found: Findings): void {
+  const check = (setting: string, path: string | undefined, judge: (text: Buffer) => string | undefined) => {
+    if (path === undefined) return
+    try {
+      const fault = judge(readFileSync(path))
+      if (fault !== undefined) found.fail(setting, `${path} ${fault}`)
+    } catch (error) {
+      found.fail(setting, `${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unreadable'})`)
+    }
+  }
+  check('audit.signingKey', signingKey, text =>
+    keyTypeOf(text) === 'ed25519' ? undefined : 'holds no Ed25519 private key in PEM',
+  )
+  check('audit.digestKey', digestKey, text => (text.length >= 16 ? undefined : 'holds less than 16 bytes'))
+  check('identity.jwt.jwks', jwks !== undefined && !/^https?:/.test(jwks) ? jwks : undefined, text =>
+    isKeySet(text) ? undefined : 'holds no JSON Web Key Set',
+  )
+}
+
+function keyTypeOf(pem: Buffer): string | undefined {
+  try {
+    return createPrivateKey(pem).asymmetricKeyType
+  } catch {
+    return undefined
+  }
+}
+
+function isKeySet(text: Buffer): boolean {
+  try {
+    const value = JSON.parse(text.toString('utf8')) as { keys?: unknown } | null
+    return Array.isArray(value?.keys) && value.keys.length > 0
+  } catch {
+    return false
+  }
+}
+
+async function checkPod({ config }: Loaded, found: Findings): Promise<void> {
+  for (const { address, port } of await probeExposure(config.upstream.target, podAddresses(), PROBE_MS)) {
+    found.fail(
+      'upstream.url',
+      `port ${port} is open on ${address}: everybody who reaches this pod gets past the sidecar; let the server listen on 127.0.0.1 only`,
+    )
+  }
+}
+
+function summary({ config }: Settings, bundle: TrustBundle, warnings: number, isPodChecked: boolean): string {
+  const { peers, policy, quotas, upstream } = config
+  const lines = [
+    `configuration  valid: ${counted(peers.length, 'peer')}, ${counted(quotas.length, 'quota')}, upstream ${upstream.url}`,
+    `policy         ${policy.mode}, ${counted(policy.rules.length, 'rule')}, otherwise ${policy.default}`,
+    `certificate    ${bundle.leaf.subject || 'without subject'}, valid until ${new Date(bundle.notAfterMs).toISOString()}`,
+    `client CA      ${counted(bundle.authorities.length, 'certificate')}, ${counted(bundle.lists.length, 'revocation list')}`,
+  ]
+  if (isPodChecked) lines.push("pod            the upstream is closed on the pod's own addresses")
+  return `${lines.join('\n')}\nno problems, ${counted(warnings, 'warning')}\n`
+}
+
+function counted(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`
+}
