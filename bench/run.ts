@@ -65,7 +65,7 @@ async function main(): Promise<void> {
       sidecarConfig({ port, admin, upstreamPort, pki, operationsSocket: path.join(work, 'ops.sock') }),
     )
     const entry = existsSync(path.join(root, 'dist/mcp-sidecar.mjs')) ? 'dist/mcp-sidecar.mjs' : 'src/main.ts'
-    const child = spawn(process.execPath, [entry, 'run', '--config', file], {
+    const child = spawn(process.execPath, [...(process.env["BENCH_NODE_ARGS"]?.split(" ") ?? []), entry, 'run', '--config', file], {
       cwd: root,
       stdio: ['ignore', 'pipe', 'inherit'],
     })

@@ -26,6 +26,7 @@ import { JwtVerifier } from './edge/tokens.ts'
 import { Http1Upstream } from './edge/upstream-http1.ts'
 import { ExchangeBook } from './journey/exchange-book.ts'
 import { OpenStreams } from './journey/open-streams.ts'
+import { SessionCalls } from './journey/session-calls.ts'
 import { serveCall } from './journey/serve-call.ts'
 import { makeSteps } from './journey/steps.ts'
 import { Live } from './live/live.ts'
@@ -75,6 +76,7 @@ class Running implements Sidecar {
   readonly #breaker: Breaker
   readonly #ownership = new Ownership()
   readonly #streams: OpenStreams
+  readonly #sessionCalls = new SessionCalls()
   #hosts: HostRules
   #listener: Listener | undefined
   #admin: AdminServer | undefined
@@ -210,6 +212,7 @@ class Running implements Sidecar {
       breaker: this.#breaker,
       book: new ExchangeBook(this.#sink, { closed: exchange => this.#metrics.observe(exchange) }),
       streams: this.#streams,
+      sessionCalls: this.#sessionCalls,
       metadata: () => compileResourceMetadata(this.#settings.current().value.config.identity),
       closedFor: () => this.#closedFor(),
       learnTools: names => this.#metrics.learnTools(names),
@@ -288,6 +291,7 @@ class Running implements Sidecar {
 
   #onSweep(): void {
     this.#streams.sweep(performance.now(), Date.now())
+    this.#sessionCalls.sweep(performance.now())
     this.#ownership.sweep(Date.now())
   }
 }

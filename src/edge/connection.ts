@@ -49,6 +49,10 @@ export class Connection implements ArrivalConnection {
     this.endIfIdle()
   }
 
+  done(call: OpenCall): void {
+    this.calls.delete(call)
+  }
+
   /** An HTTP/1.1 connection that carries nothing has nothing to say `connection: close` with. */
   endIfIdle(): void {
     if (this.retiring && !this.isHttp2 && this.calls.size === 0 && this.#cutAtMono !== Number.POSITIVE_INFINITY) {

@@ -28,6 +28,8 @@ export interface ArrivalConnection {
   readonly retiring: boolean
   /** Calls whose answers are open, so that they can be ended with the connection. */
   readonly calls: Set<OpenCall>
+  /** A call's answer is over. */
+  done(call: OpenCall): void
 }
 
 /** An answer that is under way and may have to end before its end. */

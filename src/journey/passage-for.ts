@@ -1,25 +1,116 @@
+import type { Outcome } from '../core/audit/exchange.ts'
+import { isListMethod } from '../core/mcp/list-filter.ts'
+import type { RpcId } from '../core/mcp/message.ts'
+import { CallAnswers } from './call-answers.ts'
 import type { Admitted } from './call.ts'
-import { type Passage, PlainPassage } from './passage.ts'
+import { EventPassage } from './event-passage.ts'
+import { headerOf } from './header-of.ts'
+import { JsonPassage, ListPassage, type Passage, PlainPassage } from './passage.ts'
+import type { AnswerParts } from './relay.ts'
+import type { SessionCalls } from './session-calls.ts'
+import { shownTo } from './shown-objects.ts'
 
-/** What an answer may make somebody the owner of. */
+/** What an answer may make somebody the owner of, and who waits for answers elsewhere. */
 export interface PassageParts {
   readonly owners: {
     ownerOf(caller: Admitted['caller']): string
     claimSession(kind: 'session' | 'sse', id: string, owner: string): boolean
     claimEvent(session: string | undefined, id: string, owner: string): boolean
     claimTask(id: string, owner: string): boolean
-    expectResponse(session: string | undefined, id: string | number, owner: string): void
+    ownsTask(id: string, owner: string): boolean
+    expectResponse(session: string | undefined, id: RpcId, owner: string): void
     forgetSession(id: string): void
   }
+  readonly sessionCalls: SessionCalls
   readonly learnTools: (names: readonly string[]) => void
 }
 
-/** Chooses how an answer is read while it passes, by what was asked and what comes back. */
+/** Gathers what the server will say to the requests of a call, and what its lists may show to this caller. */
+export function answersFor(call: Admitted, parts: PassageParts): AnswerParts {
+  const { owners } = parts
+  const owner = owners.ownerOf(call.caller)
+  const { messages } = call.posted
+  const awaited = messages.flatMap(({ kind, id }) => (kind === 'request' && id !== undefined ? [id] : []))
+  const isList = messages.some(message => isListMethod(message.method))
+  return {
+    answers: new CallAnswers(awaited, task => owners.claimTask(task, owner)),
+    isList,
+    shows: isList
+      ? shownTo(
+          call,
+          id => owners.ownsTask(id, owner),
+          name => parts.learnTools([name]),
+        )
+      : showsNothing,
+  }
+}
+
+/** Chooses how an answer is read while it passes, by what was asked and what comes back, and learns what its head tells. */
 export function passageFor(
-  _call: Admitted,
+  call: Admitted,
+  { answers, isList, shows }: AnswerParts,
   status: number,
-  _headers: readonly string[],
-  _parts: PassageParts,
+  headers: readonly string[],
+  parts: PassageParts,
 ): Passage {
-  return new PlainPassage(status)
+  const { posted, route, caller, session, settings } = call
+  const { owners, sessionCalls } = parts
+  const { eventBytes } = settings.value.config.limits
+  const owner = owners.ownerOf(caller)
+  learnSession(call, status, headers, parts, owner, answers)
+
+  const media = (headerOf(headers, 'content-type') ?? '').toLowerCase()
+  if (media.startsWith('text/event-stream')) {
+    return new EventPassage({
+      answers,
+      session,
+      sessionCalls,
+      isOwnStream: route.kind === 'stream',
+      isList,
+      shows,
+      limitBytes: eventBytes,
+      claimSse: id => owners.claimSession('sse', id, owner),
+      claimEvent: (within, id) => owners.claimEvent(within, id, owner),
+      expectResponse: (within, id) => owners.expectResponse(within, id, owner),
+    })
+  }
+  // Whatever the media type and the status say: a list that is not read is a list that is not filtered.
+  if (isList && status !== 202) {
+    const isPending = (id: RpcId): boolean => posted.messages.some(message => message.id === id)
+    return new ListPassage(answers, { isPending, allows: shows }, eventBytes)
+  }
+  return media.startsWith('application/json') ? new JsonPassage(answers) : new PlainPassage(plainOutcome(call, status))
+}
+
+/** Only an answer to `initialize` makes a session, and only the server's word ends one. */
+function learnSession(
+  call: Admitted,
+  status: number,
+  headers: readonly string[],
+  parts: PassageParts,
+  owner: string,
+  answers: CallAnswers,
+): void {
+  const { posted, route, session } = call
+  if (posted.messages[0]?.method === 'initialize' && status < 300) {
+    const given = headerOf(headers, 'mcp-session-id')
+    if (given !== undefined && !parts.owners.claimSession('session', given, owner)) {
+      answers.fault = { reason: 'upstream_answer_invalid', detail: 'a session id that is already somebody else\u2019s' }
+    }
+  }
+  if (session !== undefined && (status === 404 || (route.kind === 'delete' && status < 300))) {
+    parts.owners.forgetSession(session)
+    parts.sessionCalls.end(session)
+  }
+}
+
+/** A request that is accepted without an answer (202) is answered on another stream of its session. */
+function plainOutcome(call: Admitted, status: number): Outcome | undefined {
+  if (status >= 400) return 'error'
+  const isAnsweredElsewhere = status === 202 && call.posted.messages.some(({ kind }) => kind === 'request')
+  return isAnsweredElsewhere ? undefined : 'success'
+}
+
+function showsNothing(): boolean {
+  return false
 }

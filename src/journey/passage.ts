@@ -1,5 +1,9 @@
 import type { Outcome } from '../core/audit/exchange.ts'
+import { AnswerScan } from '../core/mcp/answer-scan.ts'
+import { filterLists, type ListFilter } from '../core/mcp/list-filter.ts'
+import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { Refusal } from '../core/refusal.ts'
+import type { CallAnswers } from './call-answers.ts'
 
 /** Passes the body of an answer on and reads it meanwhile; one kind for JSON, one for lists, one for event streams. */
 export interface Passage {
@@ -12,7 +16,7 @@ export interface Passage {
   /** How the call ended by what was read; undefined when the answer to it has not been seen. */
   readonly outcome: Outcome | undefined
   readonly rpcError: { code: number; message: string } | undefined
-  /** The body's length changes, or is not known before its end. */
+  /** The body's length is not the upstream's. */
   readonly rewrites: boolean
   /** Asks for the end at the next event boundary. @returns whether that is now. */
   stop(): boolean
@@ -23,13 +27,14 @@ export interface Passage {
 /** Bytes that are not read: answers to notifications, empty bodies, media types that MCP does not use. */
 export class PlainPassage implements Passage {
   readonly fault = undefined
-  readonly outcome: Outcome
+  readonly outcome: Outcome | undefined
   readonly rpcError = undefined
   readonly rewrites = false
   readonly stopped = false
 
-  constructor(status: number) {
-    this.outcome = status < 400 ? 'success' : 'error'
+  /** @param outcome  Undefined when the answer to the call is to come elsewhere. */
+  constructor(outcome: Outcome | undefined) {
+    this.outcome = outcome
   }
 
   take(chunk: Buffer): Buffer {
@@ -37,6 +42,98 @@ export class PlainPassage implements Passage {
   }
 
   finish(): undefined {
+    return undefined
+  }
+
+  stop(): boolean {
+    return false
+  }
+}
+
+/** A JSON answer: passed on as it comes, its top-level keys noticed on the way. */
+export class JsonPassage implements Passage {
+  readonly rewrites: boolean = false
+  readonly stopped = false
+  readonly #answers: CallAnswers
+  readonly #scan: AnswerScan
+
+  constructor(answers: CallAnswers) {
+    this.#answers = answers
+    this.#scan = new AnswerScan(seen => answers.see(seen))
+  }
+
+  get fault(): Refusal | undefined {
+    return this.#answers.fault
+  }
+
+  get outcome(): Outcome | undefined {
+    return this.#answers.outcome
+  }
+
+  get rpcError(): { code: number; message: string } | undefined {
+    return this.#answers.rpcError
+  }
+
+  take(chunk: Buffer): Buffer | undefined {
+    this.#scan.push(chunk)
+    return chunk
+  }
+
+  finish(): Buffer | undefined {
+    return undefined
+  }
+
+  stop(): boolean {
+    return false
+  }
+}
+
+/** A JSON answer that is a list: held until it is whole, then without what the caller may not use. */
+export class ListPassage implements Passage {
+  readonly rewrites = true
+  readonly stopped = false
+  readonly #answers: CallAnswers
+  readonly #filter: ListFilter
+  readonly #limitBytes: number
+  readonly #held: Buffer[] = []
+  #heldBytes = 0
+  #fault: Refusal | undefined
+
+  constructor(answers: CallAnswers, filter: ListFilter, limitBytes: number) {
+    this.#answers = answers
+    this.#filter = filter
+    this.#limitBytes = limitBytes
+  }
+
+  get fault(): Refusal | undefined {
+    return this.#fault ?? this.#answers.fault
+  }
+
+  get outcome(): Outcome | undefined {
+    return this.#answers.outcome
+  }
+
+  get rpcError(): { code: number; message: string } | undefined {
+    return this.#answers.rpcError
+  }
+
+  take(chunk: Buffer): undefined {
+    this.#heldBytes += chunk.length
+    if (this.#heldBytes > this.#limitBytes) {
+      this.#fault = { reason: 'upstream_event_too_large', limitBytes: this.#limitBytes }
+      return undefined
+    }
+    this.#held.push(chunk)
+    return undefined
+  }
+
+  finish(): Buffer | undefined {
+    const whole = this.#held.length === 1 ? (this.#held[0] as Buffer) : Buffer.concat(this.#held)
+    if (whole.length === 0) return undefined
+    new AnswerScan((seen: SeenMessage) => this.#answers.see(seen)).push(whole)
+    const filtered = filterLists(whole, this.#filter)
+    if (filtered.ok) return filtered.value
+    this.#fault = filtered.error
     return undefined
   }
 

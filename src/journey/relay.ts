@@ -2,16 +2,24 @@ import { performance } from 'node:perf_hooks'
 import type { Exchange, Outcome } from '../core/audit/exchange.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
+import type { ListedKind } from '../core/mcp/list-filter.ts'
+import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { OpenCall, Reply } from './arrival.ts'
+import type { CallAnswers } from './call-answers.ts'
 import type { Admitted } from './call.ts'
+import { headerOf } from './header-of.ts'
 import type { Passage } from './passage.ts'
+import type { PendingCall, SessionCalls } from './session-calls.ts'
 import type { ExchangeBook } from './exchange-book.ts'
 
 export interface RelayParts {
   readonly upstream: Upstream
   readonly book: ExchangeBook
+  readonly sessionCalls: SessionCalls
+  /** Gathers what the server says to the requests of a call, and says what its lists may show. */
+  answersFor(call: Admitted): AnswerParts
   /** Chooses how the body is read, and learns what the head tells (sessions). */
-  passageFor(call: Admitted, status: number, headers: readonly string[]): Passage
+  passageFor(call: Admitted, answers: AnswerParts, status: number, headers: readonly string[]): Passage
   /** Headers for the client: hop-by-hop fields gone, quota headers added. */
   answerHeaders(call: Admitted, headers: readonly string[], passage: Passage, bodyLength: number | undefined): string[]
   refuse(call: Admitted, refusal: Refusal): void
@@ -25,6 +33,13 @@ export interface RelayParts {
   forget(): void
 }
 
+/** What is known of the answer to a call before it comes. */
+export interface AnswerParts {
+  readonly answers: CallAnswers
+  readonly isList: boolean
+  readonly shows: (kind: ListedKind, name: string) => boolean
+}
+
 /**
  * Carries one answer from the upstream to the client, unbuffered, with backpressure both ways, and ends the exchange:
  * at the last byte, when either side breaks off, or when the stream has to end with the caller's standing.
@@ -32,7 +47,7 @@ export interface RelayParts {
  * The audit line of a plain answer is with the kernel before the answer's last piece leaves; an event stream's
  * `mcp.started` line before its first.
  */
-export class Relay implements AnswerSink, OpenCall {
+export class Relay implements AnswerSink, OpenCall, PendingCall {
   readonly call: Admitted
   readonly #parts: RelayParts
   readonly #exchange: Exchange
@@ -48,12 +63,26 @@ export class Relay implements AnswerSink, OpenCall {
   #ended = false
   #interruptedFor: string | undefined
   #noted = false
+  readonly #expected: AnswerParts
+  /** The HTTP answer is over and the call is not: its answer comes on another stream of the session. */
+  #deferred = false
+  #closed = false
+  giveUpMono = 0
 
   constructor(call: Admitted, parts: RelayParts) {
     this.call = call
     this.#parts = parts
     this.#exchange = call.exchange
     this.#reply = call.arrival.reply
+    this.#expected = parts.answersFor(call)
+  }
+
+  get isList(): boolean {
+    return this.#expected.isList
+  }
+
+  get shows(): AnswerParts['shows'] {
+    return this.#expected.shows
   }
 
   get isStream(): boolean {
@@ -66,6 +95,8 @@ export class Relay implements AnswerSink, OpenCall {
     this.#reply.onDrain = () => this.#upstream?.resume()
     this.#reply.onLeft = () => this.#clientLeft()
     this.#exchange.upstreamStartedMono = performance.now()
+    this.giveUpMono = this.#exchange.upstreamStartedMono + request.firstByteMs
+    this.#expect()
     this.#upstream = this.#parts.upstream.send(request, this)
   }
 
@@ -77,9 +108,7 @@ export class Relay implements AnswerSink, OpenCall {
       return
     }
     this.#exchange.status = status
-    this.#passage = this.#parts.passageFor(this.call, status, headers)
-    this.#parts.note(status >= 500)
-    this.#noted = true
+    this.#passage = this.#parts.passageFor(this.call, this.#expected, status, headers)
     if (this.#passage.fault !== undefined) {
       this.#drop(this.#passage.fault)
       return
@@ -145,8 +174,7 @@ export class Relay implements AnswerSink, OpenCall {
         return
       }
       if (rest !== undefined) this.#reply.write(rest)
-      // An event stream ends without the answer to its call when the server means to go on elsewhere.
-      this.#close(this.#passage.outcome ?? 'aborted', () => this.#reply.end())
+      this.#closeStream()
       return
     }
     const last = rest ?? this.#last
@@ -154,10 +182,52 @@ export class Relay implements AnswerSink, OpenCall {
       this.#sendHead()
       this.#reply.write(this.#last)
     }
-    this.#close(this.#passage.outcome ?? 'success', () => {
+    const send = (): void => {
       this.#sendHead(last)
       this.#reply.end(last)
-    })
+    }
+    const { outcome } = this.#passage
+    if (outcome === undefined && this.#mayDefer()) {
+      this.#defer()
+      this.#parts.book.started(this.#exchange, send)
+      return
+    }
+    this.#close(outcome ?? (this.#exchange.status < 400 ? 'success' : 'error'), send)
+  }
+
+  /** An event stream ends without the answer to its call when the server means to go on elsewhere. */
+  #closeStream(): void {
+    const outcome = this.#passage?.outcome
+    if (outcome === undefined && this.#mayDefer()) {
+      this.#defer()
+      this.#reply.end()
+      return
+    }
+    this.#close(outcome ?? 'aborted', () => this.#reply.end())
+  }
+
+  #mayDefer(): boolean {
+    return this.call.session !== undefined && this.#interruptedFor === undefined
+  }
+
+  #defer(): void {
+    this.#over = true
+    this.#deferred = true
+    this.#leave()
+  }
+
+  /** The answer has come, here or on another stream of the session. */
+  answered(seen: SeenMessage): void {
+    this.#expected.answers.see(seen)
+    const { outcome } = this.#expected.answers
+    if (this.#deferred && outcome !== undefined) this.#closeExchange(outcome, nothing)
+  }
+
+  /** Nobody waits for the answer any more. */
+  lost(why: string): void {
+    if (!this.#deferred) return
+    this.#exchange.error ??= why
+    this.#closeExchange('aborted', nothing)
   }
 
   fail(failure: UpstreamFailure): void {
@@ -186,7 +256,7 @@ export class Relay implements AnswerSink, OpenCall {
     let flows = true
     for (const piece of waiting) flows = this.#reply.write(piece)
     if (this.#passage?.stopped === true) this.#endStream()
-    else if (this.#ended) this.#close(this.#passage?.outcome ?? 'aborted', () => this.#reply.end())
+    else if (this.#ended) this.#closeStream()
     else if (flows) this.#upstream?.resume()
   }
 
@@ -211,6 +281,7 @@ export class Relay implements AnswerSink, OpenCall {
     if (!this.#reply.headSent) {
       this.#over = true
       this.#leave()
+      this.#settle()
       this.#parts.refuse(this.call, refusal)
       return
     }
@@ -231,22 +302,58 @@ export class Relay implements AnswerSink, OpenCall {
   #close(outcome: Outcome, last: () => void): void {
     if (this.#over) return
     this.#over = true
+    this.#leave()
+    this.#closeExchange(outcome, last)
+  }
+
+  #closeExchange(outcome: Outcome, last: () => void): void {
+    if (this.#closed) return
+    this.#settle()
     const exchange = this.#exchange
     exchange.outcome = outcome
-    exchange.rpcError = this.#passage?.rpcError
+    exchange.rpcError = this.#expected.answers.rpcError
     exchange.bytesOut = this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
     exchange.endedMono = performance.now()
-    this.#leave()
     this.#parts.book.closed(exchange, last)
   }
 
+  /** The client's side is done with: nothing of it may call back any more. */
   #leave(): void {
     this.#reply.onDrain = undefined
     this.#reply.onLeft = undefined
-    this.call.arrival.connection.calls.delete(this)
+    this.call.arrival.connection.done(this)
     if (this.#isStream) this.#parts.streamClosed(this)
-    if (!this.#noted) this.#parts.forget()
+  }
+
+  #settle(): void {
+    this.#closed = true
+    this.#deferred = false
+    // A call that its client broke off says nothing about the server.
+    if (this.#noted) return this.#settleRest()
+    if (this.#exchange.status >= 500 || this.#expected.answers.isInternalError) this.#parts.note(true)
+    else if (this.#exchange.status > 0) this.#parts.note(false)
+    else this.#parts.forget()
+    this.#settleRest()
+  }
+
+  #settleRest(): void {
+    const { session } = this.call
+    if (session !== undefined) {
+      for (const message of this.call.posted.messages) {
+        if (message.id !== undefined) this.#parts.sessionCalls.settle(session, message.id, this)
+      }
+    }
     this.#parts.settle(this.call)
+  }
+
+  /** In the legacy era the answer may come on another stream of the session, even before this one begins. */
+  #expect(): void {
+    const { session, posted } = this.call
+    if (session === undefined) return
+    for (const message of posted.messages) {
+      if (message.kind === 'request' && message.id !== undefined)
+        this.#parts.sessionCalls.expect(session, message.id, this)
+    }
   }
 }
 
@@ -261,14 +368,6 @@ function refusalFor(failure: UpstreamFailure): Refusal {
     case 'broke':
       return { reason: 'upstream_broke', detail: failure.detail }
   }
-}
-
-export function headerOf(headers: readonly string[], name: string): string | undefined {
-  for (let i = 0; i < headers.length; i += 2) {
-    const spelt = headers[i] as string
-    if (spelt.length === name.length && spelt.toLowerCase() === name) return headers[i + 1]
-  }
-  return undefined
 }
 
 function nothing(): void {}

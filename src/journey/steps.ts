@@ -24,11 +24,11 @@ import { type HostCheck, openExchange, receive } from './receive.ts'
 import { refuse } from './refuse.ts'
 import type { RelayParts } from './relay.ts'
 import type { Steps } from './serve-call.ts'
-import { passageFor, type PassageParts } from './passage-for.ts'
+import { answersFor, passageFor, type PassageParts } from './passage-for.ts'
 import type { Upstream } from './upstream.ts'
 
 /** What the steps need of the edges. What can be reloaded is asked for anew with each call. */
-export interface StepParts {
+export interface StepParts extends PassageParts {
   readonly settings: Live<Settings>
   readonly trustGeneration: () => number
   readonly hosts: () => HostCheck
@@ -44,7 +44,6 @@ export interface StepParts {
     | undefined
   /** Why no call is taken now: starting, draining, overloaded. */
   readonly closedFor: () => Refusal | undefined
-  readonly learnTools: (names: readonly string[]) => void
 }
 
 /** Puts the steps together; `serveCall` says in which order they are taken. */
@@ -54,8 +53,9 @@ export function makeSteps(parts: StepParts): Steps {
   const relayParts: RelayParts = {
     upstream: parts.upstream,
     book,
-    passageFor: (call, status, headers) =>
-      passageFor(call, status, headers, { owners: parts.owners, learnTools: parts.learnTools }),
+    sessionCalls: parts.sessionCalls,
+    answersFor: call => answersFor(call, parts),
+    passageFor: (call, answers, status, headers) => passageFor(call, answers, status, headers, parts),
     answerHeaders,
     refuse: (call, refusal) => answerRefusal(call.arrival, call.exchange, refusal, undefined),
     settle: call => {

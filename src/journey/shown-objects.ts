@@ -1,0 +1,29 @@
+import type { ListedKind } from '../core/mcp/list-filter.ts'
+import { visible } from '../core/policy/decide.ts'
+import { visibleTemplate } from '../core/policy/template.ts'
+import type { Called } from './call.ts'
+
+/** What a caller's lists show: what it may use, judged by the policy that judged the request for the list. */
+export function shownTo(
+  call: Called,
+  ownsTask: (id: string) => boolean,
+  learnTool: (name: string) => void,
+): (kind: ListedKind, name: string) => boolean {
+  const { policy } = call.settings.value
+  const { caller } = call
+  return (kind, name) => {
+    switch (kind) {
+      case 'tool':
+        // The server's own list closes the set of names that metrics may show.
+        learnTool(name)
+        return visible(policy, caller, 'tool', name)
+      case 'prompt':
+      case 'resource':
+        return visible(policy, caller, kind, name)
+      case 'template':
+        return visibleTemplate(policy, caller, name)
+      case 'task':
+        return ownsTask(name)
+    }
+  }
+}
