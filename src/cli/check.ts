@@ -144,7 +144,7 @@ function summary({ config }: Settings, bundle: TrustBundle, warnings: number, is
   const lines = [
     `configuration  valid: ${counted(peers.length, 'peer')}, ${counted(quotas.length, 'quota')}, upstream ${upstream.url}`,
     `policy         ${policy.mode}, ${counted(policy.rules.length, 'rule')}, otherwise ${policy.default}`,
-    `certificate    ${bundle.leaf.subject || 'without subject'}, valid until ${new Date(bundle.notAfterMs).toISOString()}`,
+    `certificate    ${bundle.leaf.subject.text || 'without subject'}, valid until ${new Date(bundle.notAfterMs).toISOString()}`,
     `client CA      ${counted(bundle.authorities.length, 'certificate')}, ${counted(bundle.lists.length, 'revocation list')}`,
   ]
   if (isPodChecked) lines.push("pod            the upstream is closed on the pod's own addresses")

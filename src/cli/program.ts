@@ -49,6 +49,7 @@ interface CommandModule {
 const MODULES: readonly CommandModule[] = [
   { names: ['run'], load: async () => (await import('./run.ts')).registerRun },
   { names: ['check'], load: async () => (await import('./check.ts')).registerCheck },
+  { names: ['demo'], load: async () => (await import('./demo.ts')).registerDemo },
   { names: ['pki'], load: async () => (await import('./pki.ts')).registerPki },
   { names: ['inject', 'uninject'], load: async () => (await import('./inject.ts')).registerInject },
   { names: ['policy'], load: async () => (await import('./policy.ts')).registerPolicy },
