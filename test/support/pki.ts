@@ -62,8 +62,15 @@ export const SECOND_GATEWAY_URI = 'spiffe://example.org/ns/gateway/sa/envoy'
 /** A temporary folder that is removed when the process ends. */
 export function temporaryFolder(prefix = 'mcp-sidecar-test-'): string {
   const dir = mkdtempSync(join(tmpdir(), prefix))
-  process.once('exit', () => rmSync(dir, { recursive: true, force: true }))
+  if (folders.length === 0) process.once('exit', removeFolders)
+  folders.push(dir)
   return dir
+}
+
+const folders: string[] = []
+
+function removeFolders(): void {
+  for (const dir of folders) rmSync(dir, { recursive: true, force: true })
 }
 
 async function makePki(): Promise<TestPki> {
