@@ -1,9 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { PolicyConfig, RuleConfig } from '../../src/config/config.ts'
-import { decide } from '../../src/core/policy/decide.ts'
+import type { JsonValue } from '../../src/core/json.ts'
 import { covers } from '../../src/core/policy/cover.ts'
+import { decide } from '../../src/core/policy/decide.ts'
 import { lintPolicy, type Recorded } from '../../src/core/policy/lint.ts'
+import { readRecorded } from '../../src/core/policy/recorded.ts'
 import { policyOf, rule } from '../support/policy.ts'
 import { callerArb, messageArb, policyArb } from '../support/policy-arbitraries.ts'
 
@@ -168,4 +170,27 @@ test('a rule that another covers never decides anything by itself', () => {
     { numRuns: 1500 },
   )
   expect(met).toBeGreaterThan(100)
+})
+
+test.each<{ name: string; value: JsonValue; want: Recorded | undefined }>([
+  {
+    name: 'a whole answer',
+    value: { jsonrpc: '2.0', id: 1, result: { tools: [{ name: 'a' }] } },
+    want: { tools: [{ name: 'a' }] },
+  },
+  { name: 'its result', value: { tools: [{ name: 'a' }], nextCursor: 'x' }, want: { tools: [{ name: 'a' }] } },
+  { name: 'the list alone', value: [{ name: 'a' }], want: { tools: [{ name: 'a' }] } },
+  {
+    name: 'several pages and kinds',
+    value: [{ tools: [{ name: 'a' }] }, { result: { tools: [{ name: 'b' }] } }, { prompts: [{ name: 'p' }] }],
+    want: { tools: [{ name: 'a' }, { name: 'b' }], prompts: [{ name: 'p' }] },
+  },
+  {
+    name: 'arguments',
+    value: { tools: [{ name: 'a', inputSchema: { type: 'object', properties: { x: {} } } }] },
+    want: { tools: [{ name: 'a', inputSchema: { properties: { x: {} } } }] },
+  },
+  { name: 'something else', value: { resources: [] }, want: undefined },
+])('a recorded list is read from $name', ({ value, want }) => {
+  expect(readRecorded(value)).toEqual(want)
 })

@@ -23,7 +23,7 @@ export function plainVisible(config: PolicyConfig, caller: Caller, kind: McpObje
   const method = { tool: 'tools/call', prompt: 'prompts/get', resource: 'resources/read' }[kind]
   const object = { kind, name, normalized: name }
   const live = config.rules.filter(rule => !rule.shadow)
-  const withoutArgs = ({ args: _, ...rule }: RuleConfig): RuleConfig => rule
+  const withoutArgs = (rule: RuleConfig): RuleConfig => ({ ...rule, args: {} })
   const noArgs = (rule: RuleConfig) => Object.keys(rule.args ?? {}).length === 0
   const holds = (rule: RuleConfig) => matches(withoutArgs(rule), caller, method, object, undefined)
   if (live.some(rule => rule.effect === 'deny' && noArgs(rule) && holds(rule))) return false

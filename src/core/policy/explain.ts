@@ -1,7 +1,8 @@
 import type { Caller } from '../identity/caller.ts'
 import type { Message } from '../mcp/message.ts'
+import { argumentHolds } from './arguments.ts'
 import type { CompiledPolicy } from './compile.ts'
-import { decide, questionOf, pointAt } from './decide.ts'
+import { decide, pointAt, questionOf } from './decide.ts'
 import { isImplicit } from './implicit.ts'
 import {
   argsHold,
@@ -16,7 +17,6 @@ import {
   scopesHold,
   userHolds,
 } from './rule.ts'
-import { argumentHolds } from './arguments.ts'
 import { NO, type Truth, UNKNOWN, YES } from './truth.ts'
 import type { Verdict } from './verdict.ts'
 
