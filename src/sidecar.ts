@@ -15,6 +15,7 @@ import { Breaker } from './core/upstream/breaker.ts'
 import { AdminServer, type Check } from './edge/admin.ts'
 import { AuditSink } from './edge/audit-sink.ts'
 import { type ReadSettings, readSettings } from './edge/config-source.ts'
+import type { Connection } from './edge/connection.ts'
 import { Listener } from './edge/listener.ts'
 import { compileResourceMetadata } from './edge/metadata.ts'
 import { Metrics } from './edge/metrics.ts'
@@ -44,6 +45,8 @@ export interface SidecarOptions {
 export interface Sidecar {
   /** Ports in use; they differ from the configured ones where those are 0. The mTLS port is undefined until there is a certificate. */
   readonly ports: { readonly mtls: number | undefined; readonly admin: number }
+  /** Connections that are open now. */
+  connections(): Iterable<Connection>
   /** Finishes what is in flight within the configured grace. @returns 0, or 1 when audit lines were lost. */
   stop(reason: string): Promise<0 | 1>
 }
@@ -135,6 +138,10 @@ class Running implements Sidecar {
 
   get ports(): Sidecar['ports'] {
     return { mtls: this.#mtlsPort, admin: this.#adminPort }
+  }
+
+  connections(): Iterable<Connection> {
+    return this.#listener?.connections ?? []
   }
 
   async start(): Promise<Sidecar> {

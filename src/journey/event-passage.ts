@@ -95,6 +95,8 @@ export class EventPassage implements Passage, SseHandler {
   }
 
   rewrite(data: Buffer): Result<Buffer, Refusal> {
+    // The priming event of a resumable stream has an id and no data.
+    if (data.length === 0) return ok(data)
     const { answers, isList, shows, sessionCalls } = this.#parts
     const session = this.#session
     const others = new Map<RpcId, (kind: ListedKind, name: string) => boolean>()
