@@ -6,6 +6,7 @@ import {
   LIST_MEMBER,
   MESSAGE,
   type Member,
+  memberAt,
   memberOf,
   RESULT,
   RESULT_MEMBER,
@@ -47,9 +48,8 @@ export class AnswerScan {
     this.#known = 0
     this.#failed = false
     this.#isEscaped = false
-    this.#parts = []
+    if (this.#length > 0) this.#parts = []
     this.#length = 0
-    this.#draft = new Draft()
   }
 
   /** Takes the bytes from `start` to `end`; they need not be kept. */
@@ -152,6 +152,7 @@ export class AnswerScan {
 
   #string(bytes: Buffer, start: number, end: number): number {
     let pos = start
+    let isPlain = true
     if (this.#isEscaped) {
       this.#isEscaped = false
       pos++
@@ -161,14 +162,20 @@ export class AnswerScan {
       if (c === 0x22) {
         const isName = this.#state === IN_NAME
         if (this.#isWanted) {
-          const text = this.#take(bytes, start, pos, true)
-          if (isName) this.#member = memberOf(this.#places[this.#known]!, text)
-          else this.#draft.set(this.#places[this.#known]!, this.#member, text)
+          const place = this.#places[this.#known]!
+          // A name that is whole and plain, as nearly all are, becomes no string.
+          if (isName && isPlain && this.#parts.length === 0) this.#member = memberAt(place, bytes, start, pos)
+          else {
+            const text = this.#take(bytes, start, pos, true)
+            if (isName) this.#member = memberOf(place, text)
+            else this.#draft.set(place, this.#member, text)
+          }
         }
         this.#state = isName ? COLON : AFTER
         return pos + 1
       }
       if (c === 0x5c) {
+        isPlain = false
         pos++
         if (pos === end) this.#isEscaped = true
       }
@@ -186,6 +193,12 @@ export class AnswerScan {
       return end
     }
     if (this.#isWanted) {
+      const small = this.#parts.length === 0 ? smallInteger(bytes, start, pos) : -1
+      if (small >= 0) {
+        this.#draft.set(this.#places[this.#known]!, this.#member, small)
+        this.#state = AFTER
+        return pos
+      }
       const text = this.#take(bytes, start, pos, false)
       const value = text === 'true' ? true : text === 'false' ? false : text === 'null' ? null : Number(text)
       this.#draft.set(this.#places[this.#known]!, this.#member, value)
@@ -324,6 +337,18 @@ function unescaped(text: string): string {
     return JSON.parse(`"${text}"`) as string
   } catch {
     // Cut in the middle of an escape.
-    return text.slice(0, text.lastIndexOf('\\'))
+    return unescaped(text.slice(0, Math.max(0, text.lastIndexOf('\\'))))
   }
+}
+
+/** The number that up to nine digits spell; -1 for everything else. */
+function smallInteger(bytes: Buffer, start: number, end: number): number {
+  if (end - start > 9) return -1
+  let value = 0
+  for (let i = start; i < end; i++) {
+    const digit = bytes[i]! - 0x30
+    if (digit < 0 || digit > 9) return -1
+    value = value * 10 + digit
+  }
+  return value
 }

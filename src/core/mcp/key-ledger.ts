@@ -35,7 +35,7 @@ export class KeyLedger {
   close(): void {
     this.#top = this.#bases[this.#level]!
     if (this.#texts.length > this.#top) this.#texts.length = this.#top
-    this.#indexes[this.#level] = undefined
+    if (this.#indexes.length > this.#level) this.#indexes.length = this.#level
     this.#level--
   }
 
@@ -67,7 +67,7 @@ export class KeyLedger {
   }
 
   #addToMany(base: number, at: number, folded: boolean): string | undefined {
-    let index = this.#indexes[this.#level]
+    let index = this.#indexes.length > this.#level ? this.#indexes[this.#level] : undefined
     if (index === undefined) {
       index = { slots: new Int32Array(FEW * 8), names: undefined }
       this.#indexes[this.#level] = index

@@ -19,6 +19,8 @@ export const zone = {
 } as const
 
 export interface KnownName {
+  /** Of the fold of the name. */
+  readonly hash: number
   readonly name: string
   readonly bytes: Buffer
   /** Bit `1 << zone` for every zone in which the name is known. */
@@ -102,8 +104,26 @@ export function hashName(text: string): number {
   return hash
 }
 
-/** Known names by the hash of their fold. */
-export const KNOWN_BY_HASH: ReadonlyMap<number, KnownName> = buildKnown()
+/** The known name whose fold has this hash, if any. */
+export function knownByHash(hash: number): KnownName | undefined {
+  for (let slot = hash & SLOT_MASK; ; slot = (slot + 1) & SLOT_MASK) {
+    const known = SLOTS[slot]
+    if (known === undefined || known.hash === hash) return known
+  }
+}
+
+const SLOT_MASK = 511
+const SLOTS: readonly (KnownName | undefined)[] = buildSlots()
+
+function buildSlots(): (KnownName | undefined)[] {
+  const slots = new Array<KnownName | undefined>(SLOT_MASK + 1).fill(undefined)
+  for (const known of buildKnown().values()) {
+    let slot = known.hash & SLOT_MASK
+    while (slots[slot] !== undefined) slot = (slot + 1) & SLOT_MASK
+    slots[slot] = known
+  }
+  return slots
+}
 
 function buildKnown(): Map<number, KnownName> {
   const zonesOf = new Map<string, number>()
@@ -118,7 +138,7 @@ function buildKnown(): Map<number, KnownName> {
     if (taken !== undefined) throw new Error(`known names ${taken.name} and ${name} share a hash`)
     const inner = Object.values(zone).map(outer => INNER[`${outer} ${name}`] ?? zone.data)
     const notes = Object.values(zone).map(outer => noteOf(outer, name))
-    known.set(hash, { name, bytes: Buffer.from(name), zones, inner, notes })
+    known.set(hash, { hash, name, bytes: Buffer.from(name), zones, inner, notes })
   }
   return known
 }

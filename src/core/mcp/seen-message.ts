@@ -76,6 +76,24 @@ export function memberOf(place: number, name: string): Member {
   return MEMBERS[place]!.get(name) ?? 0
 }
 
+/** The same by the bytes of a name without escapes. */
+export function memberAt(place: number, bytes: Buffer, start: number, end: number): Member {
+  const candidates = BY_LENGTH[place]![end - start]
+  if (candidates === undefined) return 0
+  for (const { name, member } of candidates) {
+    let i = 0
+    while (i < name.length && bytes[start + i] === name[i]) i++
+    if (i === name.length) return member
+  }
+  return 0
+}
+
+const BY_LENGTH: readonly (readonly { name: Buffer; member: Member }[] | undefined)[][] = MEMBERS.map(members => {
+  const byLength: { name: Buffer; member: Member }[][] = []
+  for (const [name, member] of members) (byLength[name.length] ??= []).push({ name: Buffer.from(name), member })
+  return byLength
+})
+
 /** A message while it is being read. */
 export class Draft {
   hasResult = false

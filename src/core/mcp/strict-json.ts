@@ -1,7 +1,7 @@
 import { foldName, LONGEST_FOLDED } from './fold.ts'
 import { LOWER, STOP, skipEscape, skipNested, skipNumber, skipSpace, skipWord } from './json-bytes.ts'
 import { KeyLedger, show } from './key-ledger.ts'
-import { HASH_PRIME, HASH_SEED, hashName, IS_ID, KNOWN_BY_HASH, MAY_BE_LARGE, NOTHING, zone } from './known-names.ts'
+import { HASH_PRIME, HASH_SEED, hashName, IS_ID, knownByHash, MAY_BE_LARGE, NOTHING, zone } from './known-names.ts'
 
 export interface ScanLimits {
   /** Deepest nesting of arrays and objects, at most `DEEPEST`; the body itself is 1. */
@@ -224,7 +224,7 @@ class Walk implements Scan {
 
   /** What a name of the envelope says of its value; refuses one that is only nearly a known name. */
   private meaning(where: number, hash: number, start: number, end: number, text: string | undefined): void {
-    const known = KNOWN_BY_HASH.get(hash)
+    const known = knownByHash(hash)
     if (known === undefined || (known.zones & (1 << where)) === 0) {
       if (where === zone.params) this.note = MAY_BE_LARGE
       return
