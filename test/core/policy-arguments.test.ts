@@ -188,7 +188,7 @@ describe.each<{ of: string; constraint: ArgumentConstraint; table: [JsonValue, '
       ['abc-12\n', 'fails'],
       ['x abc-12', 'fails'],
       [12, 'unknown'],
-      ['a'.repeat(65_537), 'unknown'],
+      ['a'.repeat(16_385), 'unknown'],
     ],
   },
 ])('$of', ({ constraint, table }) => {
@@ -288,7 +288,7 @@ describe('what cannot be compiled is told with its place', () => {
 })
 
 describe('an argument that wants to keep us busy', () => {
-  const long = 'a'.repeat(60_000)
+  const long = 'a'.repeat(16_000)
   test.each([
     { pattern: '(a+)+b', value: long },
     { pattern: '(a|aa)+', value: `${long}!` },

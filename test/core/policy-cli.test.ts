@@ -98,10 +98,9 @@ describe('policy test', () => {
 })
 
 test('policy explain says which rule decides, and why the others do not', async () => {
-  const { code, stdout } = await run(
-    ...['explain', '-p', 'policy.yaml', '--user', 'alice', '--org', 'acme', '--scope', 'mcp.read'],
-    ...['--tool', 'search_web', '--args', '{"q":"abc"}'],
-  )
+  const who = ['--user', 'alice', '--org', 'acme', '--scope', 'mcp.read']
+  const call = ['--tool', 'search_web', '--args', '{"q":"abc"}']
+  const { code, stdout } = await run('explain', '-p', 'policy.yaml', ...who, ...call)
   expect(code).toBe(0)
   expect(stdout).toBe(`caller   alice of acme, scopes mcp.read
 call     tools/call search_web {"q":"abc"}

@@ -27,7 +27,7 @@ export interface PathPrefix {
 export type WholeMatch = (text: string) => boolean
 
 /** Longer texts are not matched against patterns: linear time is not yet little time. UTF-16 units. */
-export const LONGEST_FOR_PATTERN = 65_536
+export const LONGEST_FOR_PATTERN = 16_384
 
 /**
  * Whether all constraints hold. An argument that is absent holds unless `required`; one that cannot be judged (another
