@@ -170,6 +170,8 @@ export function resourceObjects(uri: string, isTemplate = false): Result<McpObje
   const normalized = normalizeUri(uri, isTemplate)
   if (!normalized.ok) return normalized
   const objects: McpObject[] = [{ kind: 'resource', name: uri, normalized: normalized.value }]
+  // In a template `{?x}` and `{#x}` are variables, no query and no fragment.
+  if (isTemplate) return ok(objects)
   const bare = withoutFragment(normalized.value)
   if (bare !== undefined) objects.push({ kind: 'resource', name: uri, normalized: bare })
   const file = withoutFileQuery(bare ?? normalized.value)

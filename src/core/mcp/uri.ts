@@ -29,7 +29,7 @@ export function normalizeUri(uri: string, isTemplate = false): Result<string, st
   if (SPECIAL.has(scheme) && !authority) return err(`a ${scheme} URI without a host`)
   if (authority === undefined && scheme === 'file') return err('a file URI with a relative path')
   if (authority !== undefined) {
-    const host = normalizeAuthority(authority, scheme)
+    const host = normalizeAuthority(authority, scheme, isTemplate)
     if (!host.ok) return host
     authority = host.value
     const segments = normalizePath(path, scheme, isTemplate)
@@ -80,11 +80,16 @@ const SPECIAL = new Set(['http', 'https', 'ws', 'wss', 'ftp'])
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: '80', https: '443', ws: '80', wss: '443', ftp: '21' }
 
 const HOST = /^(?:[A-Za-z0-9._~!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])$/
+const TEMPLATE_HOST = /^[A-Za-z0-9._:{}+,*-]*\{[A-Za-z0-9._:{}+,*-]*$/
+const OUTSIDE_BRACES = /(?:^|\})[^{]*/g
 /** A last label that WHATWG reads as part of an IPv4 address. */
 const NUMERIC_END = /(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$/i
 const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/
 
-function normalizeAuthority(authority: string, scheme: string): Result<string, string> {
+function normalizeAuthority(authority: string, scheme: string, isTemplate: boolean): Result<string, string> {
+  // Variables of a template have a case, and what they stand for is not known.
+  if (isTemplate && TEMPLATE_HOST.test(authority))
+    return ok(authority.replace(OUTSIDE_BRACES, part => part.toLowerCase()))
   const at = authority.indexOf('@')
   if (at !== authority.lastIndexOf('@')) return err('several "@" in a URI')
   const user = at < 0 ? '' : authority.slice(0, at + 1)
