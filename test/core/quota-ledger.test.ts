@@ -142,10 +142,13 @@ describe('memory', () => {
     const ledger = small()
     const capacity = ledger.status().quotas[0]!.capacity
     for (let i = 0; i < capacity; i++) draw(ledger, `early-${i}`, 0)
-    // Used up in the shared bucket at 50 s; the early ones leave at about 62 s.
+    // Half used up in the shared bucket at 50 s; the early ones leave at about 62 s.
     draw(ledger, 'late', 50_000)
-    draw(ledger, 'late', 50_000)
+    expect(told(draw(ledger, 'late', 65_000))).toBe('admitted')
     expect(told(draw(ledger, 'late', 65_000))).toBe('quota_exhausted')
+    // A stranger cannot be told from those who drew from the shared bucket, as long as it has units in it.
+    expect(told(draw(ledger, 'stranger', 66_000))).toBe('admitted')
+    expect(told(draw(ledger, 'stranger', 66_000))).toBe('quota_exhausted')
     expect(told(draw(ledger, 'late', 113_000))).toBe('admitted')
   })
 

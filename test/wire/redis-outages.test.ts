@@ -51,7 +51,8 @@ describe.skipIf(!hasRedis)(redisTitle('quotas in a Redis that fails'), () => {
   test('restarted empty under load: no call fails, nothing is admitted twice', async () => {
     const store = await open()
     const reasons = new Set<string>()
-    let admitted = 0
+    // Redis takes the knowledge of these with it.
+    let admitted = await admittedOf(store, 12)
     let stop = false
     const load = (async () => {
       while (!stop) {
@@ -147,6 +148,14 @@ describe.skipIf(!hasRedis)(redisTitle('quotas in a Redis that fails'), () => {
     expect(wrong.status().up).toBe(false)
     expect(wrong.status().detail).toContain('WRONGPASS')
     expect(JSON.stringify([wrong.status(), right.status(), lines])).not.toContain('secret')
+  })
+
+  test('what Redis refuses is not charged here either', async () => {
+    expect(await admittedOf(await open(), LIMIT)).toBe(LIMIT)
+    const store = await open()
+    expect(await admittedOf(store, 30)).toBe(0)
+    await redis.kill()
+    expect(await admittedOf(store, 30)).toBe(LIMIT)
   })
 
   test('a concurrency slot is given back when Redis refuses', async () => {

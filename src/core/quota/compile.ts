@@ -1,6 +1,6 @@
 import type { QuotaConfig, QuotaKey } from '../../config/config.ts'
 import { compileGlob, type Glob } from '../glob.ts'
-import { policyItems } from './headers.ts'
+import { policyItems, quoted } from './headers.ts'
 import { MAX_LIMIT } from './window.ts'
 
 /** All quotas of one generation, ready for use. Immutable. */
@@ -40,7 +40,7 @@ export interface CompiledWindow {
   /** The configured limit. */
   readonly ceiling: number
   readonly perMs: number
-  /** Its name in `RateLimit` and `RateLimit-Policy`. */
+  /** Its name in `RateLimit` and `RateLimit-Policy`, quoted. */
   readonly label: string
 }
 
@@ -69,7 +69,7 @@ function compileQuota(quota: QuotaConfig, index: number, replicas: number): Comp
     limit: share(limit, replicas),
     ceiling: limit,
     perMs,
-    label: quota.windows.length === 1 ? quota.name : `${quota.name}-${duration(perMs)}`,
+    label: quoted(quota.windows.length === 1 ? quota.name : `${quota.name}-${duration(perMs)}`),
   }))
   const concurrent = quota.concurrent === undefined ? undefined : share(quota.concurrent, replicas)
   return {

@@ -28,6 +28,7 @@ export function demandsFor(
   if (compiled.quotas.length === 0) return NONE
   let demands: Demand[] | undefined
   let byBucket: Map<string, Demand> | undefined
+  let byUser: string | undefined
   for (const message of messages) {
     const known = compiled.coverage.get(message.method)
     const tool = toolOf(message)
@@ -37,19 +38,23 @@ export function demandsFor(
       const slots = quota.concurrent === undefined ? 0 : 1
       const cost = coverage === 'slot' || quota.windows.length === 0 ? 0 : costOf(quota, tool)
       if (slots === 0 && cost === 0) continue
-      const key =
-        coverage === 'poll' ? pollKey(keyOf(quota.key, caller, session, tool)) : keyOf(quota.key, caller, session, tool)
+      const isByUser = quota.key.length === 1 && quota.key[0] === 'user'
+      // Most quotas count by user alone: its key is made once for each post.
+      const bucket = isByUser
+        ? (byUser ??= keyOf(quota.key, caller, session, tool))
+        : keyOf(quota.key, caller, session, tool)
+      const key = coverage === 'poll' ? pollKey(bucket) : bucket
       demands ??= []
       if (messages.length === 1) {
         demands.push({ quota, key, cost, slots })
         continue
       }
       byBucket ??= new Map()
-      const bucket = `${quota.index} ${key}`
-      const same = byBucket.get(bucket)
+      const place = `${quota.index} ${key}`
+      const same = byBucket.get(place)
       if (same === undefined) {
         const demand = { quota, key, cost, slots }
-        byBucket.set(bucket, demand)
+        byBucket.set(place, demand)
         demands.push(demand)
       } else {
         same.cost += cost

@@ -44,7 +44,7 @@ export function retryAfterSeconds(retryAfterMs: number): string {
 /** The items of one quota in `RateLimit-Policy`; made once when the quotas are compiled. */
 export function policyItems(name: string, windows: readonly CompiledWindow[], concurrent: number | undefined): string {
   const items = windows.map(
-    ({ label, limit, perMs }) => `${quoted(label)};q=${limit};w=${Math.max(1, Math.ceil(perMs / 1000))}`,
+    ({ label, limit, perMs }) => `${label};q=${limit};w=${Math.max(1, Math.ceil(perMs / 1000))}`,
   )
   if (concurrent !== undefined)
     items.push(`${quoted(concurrencyLabel(name, windows))};q=${concurrent};qu="concurrent-requests"`)
@@ -64,15 +64,19 @@ function policyOf(demands: readonly Demand[]): string {
 }
 
 function limitItem(quotas: CompiledQuotas, reading: QuotaReading, retryAfter: string | undefined): string {
-  const quota = quotas.quotas.find(({ name }) => name === reading.name)
-  const window = quota?.windows.find(({ perMs }) => perMs === reading.windowMs)
-  const label =
-    quota === undefined || window !== undefined
-      ? (window?.label ?? reading.name)
-      : concurrencyLabel(quota.name, quota.windows)
-  const remaining = Math.max(0, reading.remaining)
+  const label = labelOf(quotas, reading)
   const after = retryAfter ?? (reading.windowMs === 0 ? undefined : String(Math.ceil(reading.resetMs / 1000)))
-  return after === undefined ? `${quoted(label)};r=${remaining}` : `${quoted(label)};r=${remaining};t=${after}`
+  return after === undefined ? `${label};r=${reading.remaining}` : `${label};r=${reading.remaining};t=${after}`
+}
+
+function labelOf(quotas: CompiledQuotas, reading: QuotaReading): string {
+  for (const quota of quotas.quotas) {
+    if (quota.name !== reading.name) continue
+    for (const window of quota.windows) if (window.perMs === reading.windowMs) return window.label
+    return quoted(concurrencyLabel(quota.name, quota.windows))
+  }
+  // A call that was judged under quotas that are no longer there.
+  return quoted(reading.name)
 }
 
 /** A quota that has windows and a concurrency limit needs two names: policies in one answer must differ. */
@@ -81,7 +85,7 @@ function concurrencyLabel(name: string, windows: readonly CompiledWindow[]): str
 }
 
 /** A String of RFC 9651: printable ASCII, with `"` and `\` escaped. */
-function quoted(text: string): string {
+export function quoted(text: string): string {
   return `"${text.replace(/[^\x20-\x7e]/g, '_').replace(/["\\]/g, '\\$&')}"`
 }
 

@@ -169,8 +169,7 @@ export function bytesOfKey(quota: CompiledQuota): number {
  * more than twice the memory of the text itself.
  */
 function compact(key: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: it is the range of one byte.
-  const encoding = /^[\x00-\xff]*$/.test(key) ? 'latin1' : 'utf16le'
+  const encoding = /[\u0100-\uffff]/.test(key) ? 'utf16le' : 'latin1'
   return Buffer.from(key, encoding).toString(encoding)
 }
 
