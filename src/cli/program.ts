@@ -19,7 +19,10 @@ export async function runProgram(argv: readonly string[], io: CliIo): Promise<Ex
   const program = newProgram({ ...io, exit })
   for (const register of await commandsFor(argv)) register(program, { ...io, exit })
   // Commander copies these two only to commands that are added after they were set, and only by `command()`.
-  for (const command of everyCommand(program)) command.exitOverride().configureOutput(program.configureOutput())
+  for (const command of everyCommand(program)) {
+    command.exitOverride().configureOutput(program.configureOutput()).helpCommand(false)
+    command.helpOption('-h, --help', 'print this help')
+  }
   try {
     if (argv.length === 0) program.help({ error: true })
     await program.parseAsync(argv, { from: 'user' })
@@ -52,6 +55,7 @@ const MODULES: readonly CommandModule[] = [
   { names: ['demo'], load: async () => (await import('./demo.ts')).registerDemo },
   { names: ['pki'], load: async () => (await import('./pki.ts')).registerPki },
   { names: ['inject', 'uninject'], load: async () => (await import('./inject.ts')).registerInject },
+  { names: ['webhook'], load: async () => (await import('./webhook.ts')).registerWebhook },
   { names: ['policy'], load: async () => (await import('./policy.ts')).registerPolicy },
   { names: ['audit'], load: async () => (await import('./audit.ts')).registerAudit },
   { names: ['drain', 'reload', 'health'], load: async () => (await import('./ops.ts')).registerOps },

@@ -1,19 +1,15 @@
-import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { type Sidecar, StartError, startSidecar } from '../sidecar.ts'
 import { version } from '../version.ts'
+import { addConfigOption, type ConfigFlags, configPath } from './config-file.ts'
 import { CliError, type CliIo } from './io.ts'
 
 /** `mcp-sidecar run --config FILE`: serves until SIGTERM or SIGINT, and then finishes what is in flight. */
 export function registerRun(program: Command, io: CliIo): void {
-  program
-    .command('run')
+  addConfigOption(program.command('run'))
     .description('run the sidecar')
-    .option('--config <file>', 'configuration file (or MCP_SIDECAR_CONFIG)')
-    .action(async ({ config }: { config?: string }) => {
-      const file = config ?? io.env['MCP_SIDECAR_CONFIG']
-      if (file === undefined) throw new CliError(2, 'run needs --config FILE or MCP_SIDECAR_CONFIG')
-      const sidecar = await start(resolve(io.cwd, file), io)
+    .action(async (flags: ConfigFlags) => {
+      const sidecar = await start(configPath(flags, io), io)
       await new Promise<void>(done => {
         const stop = (signal: string) => async () => {
           io.exit(await sidecar.stop(signal))

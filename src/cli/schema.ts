@@ -14,6 +14,7 @@ export function registerSchema(program: Command, io: CliIo): void {
 }
 
 async function schemaOf(what: 'config' | 'policy' | 'audit'): Promise<JsonObject> {
+  if (what === 'audit') return (await import('../core/audit/schema.ts')).auditJsonSchema()
   const { configJsonSchema, policyJsonSchema } = await import('../config/json-schema.ts')
   return what === 'config' ? configJsonSchema() : policyJsonSchema()
 }
