@@ -1,0 +1,80 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { build, type Metafile } from 'esbuild'
+
+/**
+ * Bundles the program into `dist/`: one entry `mcp-sidecar.mjs`, with what `run` does not need in chunks beside it.
+ *
+ *   node scripts/build.ts [--out DIR] [--sourcemap] [--metafile FILE]
+ */
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string', default: 'dist' },
+    sourcemap: { type: 'boolean', default: false },
+    metafile: { type: 'string' },
+  },
+})
+const root = new URL('..', import.meta.url).pathname
+const out = join(root, values.out)
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+
+rmSync(out, { recursive: true, force: true })
+mkdirSync(out, { recursive: true })
+
+const result = await build({
+  absWorkingDir: root,
+  entryPoints: { 'mcp-sidecar': 'src/main.ts' },
+  outdir: out,
+  outExtension: { '.js': '.mjs' },
+  chunkNames: 'chunks/[name]-[hash]',
+  entryNames: '[name]',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node24',
+  minify: true,
+  // Stack traces and the names of errors stay readable.
+  keepNames: true,
+  sourcemap: values.sourcemap ? 'linked' : false,
+  legalComments: 'external',
+  metafile: true,
+  logLevel: 'warning',
+  define: { MCP_SIDECAR_VERSION: JSON.stringify(manifest.version) },
+  // CommonJS dependencies call `require` for Node's own modules, which an ES module has only by this.
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
+})
+
+const entry = join(out, 'mcp-sidecar.mjs')
+const code = readFileSync(entry, 'utf8')
+if (!code.startsWith('#!')) writeFileSync(entry, `#!/usr/bin/env node\n${code}`)
+chmodSync(entry, 0o755)
+if (values.metafile !== undefined) writeFileSync(values.metafile, JSON.stringify(result.metafile))
+report(result.metafile)
+
+/** What is in the bundle, largest first: the start time of `run` follows from the first line. */
+function report(metafile: Metafile): void {
+  const chunks = Object.entries(metafile.outputs).filter(([file]) => file.endsWith('.mjs'))
+  let total = 0
+  for (const [file, { bytes, inputs, entryPoint }] of chunks.toSorted(([, a], [, b]) => b.bytes - a.bytes)) {
+    total += bytes
+    if (bytes < 20_000 && entryPoint !== 'src/main.ts') continue
+    const packages = new Map<string, number>()
+    for (const [input, { bytesInOutput }] of Object.entries(inputs)) {
+      const name = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(input)?.[1] ?? 'src'
+      packages.set(name, (packages.get(name) ?? 0) + bytesInOutput)
+    }
+    const biggest = [...packages].toSorted(([, a], [, b]) => b - a).slice(0, 5)
+    const parts = biggest.map(([name, size]) => `${name} ${kib(size)}`).join(', ')
+    process.stdout.write(`${basename(file).padEnd(32)} ${kib(bytes).padStart(8)}  ${parts}\n`)
+  }
+  const size = existsSync(entry) ? statSync(entry).size : 0
+  process.stdout.write(`${chunks.length} files, ${kib(total)} in all, entry ${kib(size)}\n`)
+}
+
+function kib(bytes: number): string {
+  return `${(bytes / 1024).toFixed(0)} KiB`
+}
