@@ -40,8 +40,8 @@ export interface Recorder {
   coalesced(draft: string, count: number, firstAtMs: number, lastAtMs: number): string
 }
 
-/** `maxLine` is never taken to be less; the least line that still says who, what and how it ended fits. */
-export const MIN_LINE_BYTES = 1024
+/** `maxLine` is never taken to be less; the least line that still says who, what and how it ended, and a checkpoint, fit. */
+export const MIN_LINE_BYTES = 2048
 /** What `coalesced` adds. */
 const COALESCED_BYTES = 112
 
@@ -282,7 +282,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   function boundedDetails(details: Readonly<Record<string, string | number | undefined>>): string {
     let line = ''
     for (const [name, value] of Object.entries(details)) {
-      if (value !== undefined) line += `,"${name}":${typeof value === 'number' ? value : json.string(value, 256)}`
+      if (value !== undefined) line += `,"${name}":${typeof value === 'number' ? value : json.string(value, 512)}`
     }
     return `{${line.slice(1)}}`
   }

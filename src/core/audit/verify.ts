@@ -35,7 +35,10 @@ export class Verifier {
     if (!intact)
       this.#report('edited', place, `line ${line.seq} of the chain was changed: its content does not give its hash`)
     if (state === undefined) this.#first(line, place)
-    else this.#next(state, line, place, intact)
+    else if (!intact && line.prev === state.lastHash) {
+      // A changed line that stands where it belongs: only its content is in doubt, whatever number it gives itself.
+      advance(state, state.lastSeq + 1, line, place)
+    } else this.#next(state, line, place, intact)
     this.#note(this.#chains.get(line.id) as ChainState, line, bytes, place, intact)
   }
 
@@ -129,9 +132,7 @@ export class Verifier {
       this.#report('inserted', place, `a second line ${line.seq}: line ${state.lastSeq} came before it`)
       return
     }
-    state.lastSeq = line.seq
-    state.lastHash = line.hash
-    state.lastPlace = place
+    advance(state, line.seq, line, place)
   }
 
   /** What a line says about its chain. */
@@ -364,6 +365,12 @@ function member(bytes: Buffer, name: string): Record<string, unknown> | undefine
   } catch {
     return undefined
   }
+}
+
+function advance(state: ChainState, seq: number, line: Tail, place: Place): void {
+  state.lastSeq = seq
+  state.lastHash = line.hash
+  state.lastPlace = place
 }
 
 function remember(state: ChainState, line: Tail): void {
