@@ -1,16 +1,18 @@
 import { createPrivateKey } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import type { Command } from 'commander'
 import type { AuditConfig, TlsConfig } from '../config/config.ts'
 import { type ConfigProblem, formatProblem, type Loaded } from '../config/load.ts'
 import { lintPolicy } from '../core/policy/lint.ts'
-import type { TrustProblem, TrustWarning } from '../core/trust/problem.ts'
-import { readTrustBundle, type TrustBundle } from '../core/trust/bundle.ts'
+import { explainTrust, mountPoints } from '../core/trust/explain.ts'
+import type { TrustSetting } from '../core/trust/problem.ts'
 import { podAddresses, probeExposure } from '../edge/exposure.ts'
+import { readGeneration } from '../edge/files/read-generation.ts'
 import { patternEngineFor } from '../edge/pattern-engine.ts'
-import { compileSettings, type Settings } from '../live/settings.ts'
+import { readTrustFiles } from '../edge/trust-source.ts'
+import { compileSettings } from '../live/settings.ts'
 import { addConfigOption, type ConfigFlags, readConfig } from './config-file.ts'
-import { type CliIo, complain, styles } from './io.ts'
+import { type CliIo, complain, oneLine, styles } from './io.ts'
 
 interface CheckFlags extends ConfigFlags {
   pod: boolean
@@ -33,7 +35,7 @@ async function check(flags: CheckFlags, io: CliIo): Promise<void> {
   const compiled = compileSettings(config, await patternEngineFor(config.policy))
   if (compiled.ok) for (const { path, message } of lintPolicy(compiled.value.policy)) found.warn(path, message)
   else for (const { path, message } of compiled.error) found.fail(path, message)
-  const bundle = checkTrust(config.tls, found)
+  const facts = await checkTrust(config.tls, found)
   checkKeyFiles(config.audit, config.identity.jwt?.jwks, found)
   if (flags.pod) await checkPod(loaded, found)
 
@@ -43,8 +45,8 @@ async function check(flags: CheckFlags, io: CliIo): Promise<void> {
   if (found.problems.length > 0) {
     io.stdout.write(`${counted(found.problems.length, 'problem')}, ${counted(found.warnings.length, 'warning')}\n`)
     io.exit(1)
-  } else if (compiled.ok && bundle) {
-    io.stdout.write(summary(compiled.value, bundle, found.warnings.length, flags.pod))
+  } else {
+    io.stdout.write(summary(loaded, facts, found.warnings.length, flags.pod))
   }
 }
 
@@ -66,32 +68,40 @@ class Findings {
   }
 }
 
-/** The files that `tls` names, read and judged together as the sidecar would. */
-function checkTrust(tls: TlsConfig, found: Findings): TrustBundle | undefined {
-  const read = (setting: string, path: string): Buffer | undefined => {
-    try {
-      return readFileSync(path)
-    } catch (error) {
-      found.fail(setting, `${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unreadable'})`)
-      return undefined
-    }
-  }
-  const cert = read('tls.cert', tls.cert)
-  const key = tls.key === undefined ? undefined : read('tls.key', tls.key)
-  const clientCa = read('tls.clientCa', tls.clientCa)
-  const crl = tls.crl === undefined ? undefined : read('tls.crl', tls.crl)
-  if (!cert || !clientCa || (tls.key !== undefined && !key) || (tls.crl !== undefined && !crl)) return undefined
-  const bundle = readTrustBundle({ cert, key, clientCa, crl }, tls, Date.now())
-  if (!bundle.ok) {
-    for (const problem of bundle.error) found.fail(problem.setting, inWords(problem))
-    return undefined
-  }
-  for (const warning of bundle.value.warnings) found.warn(warning.setting, inWords(warning))
-  return bundle.value
+/** The files that `tls` names, read and judged together as the sidecar would. @returns what there is, in words. */
+async function checkTrust(tls: TlsConfig, found: Findings): Promise<readonly string[]> {
+  const settings: [TrustSetting, string | undefined][] = [
+    ['tls.cert', tls.cert],
+    ['tls.key', tls.key],
+    ['tls.clientCa', tls.clientCa],
+    ['tls.crl', tls.crl],
+  ]
+  const named = settings.filter((entry): entry is [TrustSetting, string] => entry[1] !== undefined)
+  const nowMs = Date.now()
+  const bundle = readTrustFiles(await readGeneration(named.map(([, path]) => path)), tls, nowMs)
+  const mounts = mountPointsHere()
+  const files = named.map(([setting, path]) => ({
+    setting,
+    path,
+    mode: statSync(path, { throwIfNoEntry: false })?.mode,
+    isMountPoint: mounts.has(path),
+  }))
+  const { problems, warnings, facts } = explainTrust(bundle, tls, files, nowMs)
+  // Each begins with its setting; that is the path of the problem, and the rest is the message.
+  const split = (finding: string) =>
+    [finding.slice(0, finding.indexOf(' ')), finding.slice(finding.indexOf(' ') + 1)] as const
+  for (const problem of problems) found.fail(...split(problem))
+  for (const warning of warnings) found.warn(...split(warning))
+  return facts
 }
 
-function inWords({ path, message, sinceMs }: TrustProblem | TrustWarning): string {
-  return `${path} ${message}${sinceMs === undefined ? '' : ` (${new Date(sinceMs).toISOString()})`}`
+function mountPointsHere(): Set<string> {
+  try {
+    return mountPoints(readFileSync('/proc/self/mountinfo', 'utf8'))
+  } catch {
+    // Not Linux; no pod then, and no subPath either.
+    return new Set()
+  }
 }
 
 function checkKeyFiles({ signingKey, digestKey }: AuditConfig, jwks: string | undefined, found: Findings): void {
@@ -139,16 +149,15 @@ async function checkPod({ config }: Loaded, found: Findings): Promise<void> {
   }
 }
 
-function summary({ config }: Settings, bundle: TrustBundle, warnings: number, isPodChecked: boolean): string {
+function summary({ config }: Loaded, facts: readonly string[], warnings: number, isPodChecked: boolean): string {
   const { peers, policy, quotas, upstream } = config
   const lines = [
-    `configuration  valid: ${counted(peers.length, 'peer')}, ${counted(quotas.length, 'quota')}, upstream ${upstream.url}`,
-    `policy         ${policy.mode}, ${counted(policy.rules.length, 'rule')}, otherwise ${policy.default}`,
-    `certificate    ${bundle.leaf.subject.text || 'without subject'}, valid until ${new Date(bundle.notAfterMs).toISOString()}`,
-    `client CA      ${counted(bundle.authorities.length, 'certificate')}, ${counted(bundle.lists.length, 'revocation list')}`,
+    `has ${counted(peers.length, 'peer')} and ${counted(quotas.length, 'quota')} before ${upstream.url}`,
+    `policy ${policy.mode}, ${counted(policy.rules.length, 'rule')}, otherwise ${policy.default}`,
+    ...facts,
   ]
-  if (isPodChecked) lines.push("pod            the upstream is closed on the pod's own addresses")
-  return `${lines.join('\n')}\nno problems, ${counted(warnings, 'warning')}\n`
+  if (isPodChecked) lines.push("the upstream is closed on the pod's own addresses")
+  return `${lines.map(line => `${oneLine(line)}\n`).join('')}no problems, ${counted(warnings, 'warning')}\n`
 }
 
 function counted(n: number, what: string): string {

@@ -448,9 +448,9 @@ function isOrigin(value: string): boolean {
   return /^[a-z][a-z0-9+.-]{0,30}:\/\/[^\s/?#@]{1,255}$/i.test(value)
 }
 
+/** A path as the request side accepts it: no empty or dot segments, no parameters, nothing encoded. */
 function isPathPattern(value: string): boolean {
-  if (value === '/**') return true
-  if (!/^\/[A-Za-z0-9\-._~!$&'()+,;=:@/*]*$/.test(value)) return false
+  if (!/^\/[A-Za-z0-9\-._~!$&'()+,=:@/*]*$/.test(value) || value.includes('//')) return false
   return value.split('/').every(segment => segment !== '.' && segment !== '..')
 }
 

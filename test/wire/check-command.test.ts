@@ -1,0 +1,125 @@
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { podAddresses, probeExposure } from '../../src/edge/exposure.ts'
+import { mintDevPki } from '../../src/edge/pki.ts'
+import { cli } from '../support/cli.ts'
+
+let folder: string
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'check-'))
+  await mintDevPki(join(folder, 'pki'))
+})
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const SOUND = `tls: { cert: pki/server/tls.crt, key: pki/server/tls.key, clientCa: pki/ca.crt }
+peers: [{ name: gateway, match: { uri: "spiffe://example.org/ns/gateway/sa/kong" } }]
+policy: { rules: [{ id: readers, effect: allow, tools: ["search_*"] }] }
+`
+
+async function check(text: string, ...flags: string[]) {
+  const file = join(folder, 'sidecar.yaml')
+  writeFileSync(file, text)
+  const { code, stdout, stderr } = await cli(['check', '--config', file, ...flags])
+  return { code, stdout, told: stderr.trim().replaceAll(`${folder}/`, '').split('\n') }
+}
+
+test('what is sound is described', async () => {
+  const { code, stdout } = await check(SOUND)
+  expect(code).toBe(0)
+  expect(stdout).toContain('has 1 peer and 0 quotas before http://127.0.0.1:3000\n')
+  expect(stdout).toContain('policy enforce, 1 rule, otherwise deny\n')
+  expect(stdout).toMatch(/serves as CN=mcp-server .*localhost/)
+  expect(stdout).toMatch(/no problems, \d warnings?\n$/)
+})
+
+test.each([
+  {
+    name: 'a certificate that is not there',
+    text: SOUND.replace('server/tls.crt', 'server/none.crt'),
+    want: 'mcp-sidecar: sidecar.yaml:1:14: tls.cert: pki/server/none.crt: does not exist',
+  },
+  {
+    name: "another certificate's key",
+    text: SOUND.replace('server/tls.key', 'gateway/tls.key'),
+    want: 'mcp-sidecar: sidecar.yaml:1:39: tls.key: ',
+  },
+  {
+    name: 'a pattern that does not compile',
+    text: SOUND.replace('tools: ["search_*"]', 'tools: ["search_*"], args: { q: { pattern: "(" } }'),
+    want: 'mcp-sidecar: sidecar.yaml:3:92: policy.rules[0].args.q.pattern: ',
+  },
+  {
+    name: 'a signing key that is a certificate',
+    text: `${SOUND}audit: { signingKey: pki/ca.crt }\n`,
+    want: 'mcp-sidecar: sidecar.yaml:4:22: audit.signingKey: pki/ca.crt holds no Ed25519 private key in PEM',
+  },
+  {
+    name: 'a key set that is none',
+    text: `${SOUND}identity: { jwt: { issuer: "https://idp", audience: a, jwks: pki/ca.crt } }\n`,
+    want: 'mcp-sidecar: sidecar.yaml:4:62: identity.jwt.jwks: pki/ca.crt holds no JSON Web Key Set',
+  },
+])('$name has its line', async ({ text, want }) => {
+  const { code, told } = await check(text)
+  expect(code).toBe(1)
+  expect(told.filter(line => line.startsWith(want))).toHaveLength(1)
+})
+
+test('policy and certificates are told together', async () => {
+  const text = SOUND.replace('server/tls.crt', 'none.crt')
+    .replace('ca.crt', 'none.ca')
+    .replace('["search_*"]', '["a"], args: { q: { pattern: "(" } }')
+  const { code, stdout, told } = await check(text)
+  expect(code).toBe(1)
+  expect(stdout).toMatch(/^3 problems, /)
+  expect(told.filter(line => !line.includes(' warning: ')).map(line => line.split(' ')[2])).toEqual([
+    'policy.rules[0].args.q.pattern:',
+    'tls.cert:',
+    'tls.clientCa:',
+  ])
+})
+
+test('what is legal and yet hardly meant is a warning', async () => {
+  cpSync(join(folder, 'pki/ca.crt'), join(folder, 'pki/server/ca.crt'))
+  const { code, told } = await check(SOUND.replace('pki/ca.crt', 'pki/server/ca.crt'))
+  expect(code).toBe(0)
+  expect(told.join('\n')).toContain(
+    'warning: sidecar.yaml:1:69: tls.clientCa: pki/server/ca.crt: comes from the same directory',
+  )
+})
+
+describe('the upstream in the pod', () => {
+  const [address] = podAddresses()
+
+  test.skipIf(address === undefined)('is open when it listens on every address', async () => {
+    const server = createServer().listen(0, '0.0.0.0')
+    await new Promise(resolve => server.once('listening', resolve))
+    const { port } = server.address() as { port: number }
+    const target = { kind: 'tcp', host: '127.0.0.1', port } as const
+    const reached = await probeExposure(target, podAddresses(), 1000)
+    expect(reached.length).toBeGreaterThan(0)
+    const { code, told } = await check(`${SOUND}upstream: { url: "http://127.0.0.1:${port}" }\n`, '--pod')
+    expect(code).toBe(1)
+    expect(told.join('\n')).toMatch(/upstream\.url: port \d+ is open on /)
+    server.close()
+  })
+
+  test('is closed when it listens on loopback', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await new Promise(resolve => server.once('listening', resolve))
+    const { port } = server.address() as { port: number }
+    expect(await probeExposure({ kind: 'tcp', host: '127.0.0.1', port }, podAddresses(), 1000)).toEqual([])
+    expect(await probeExposure({ kind: 'tcp', host: '127.0.0.1', port }, ['127.0.0.1'], 1000)).toEqual([
+      { address: '127.0.0.1', port },
+    ])
+    server.close()
+  })
+
+  test('cannot be open on a unix socket', async () => {
+    expect(await probeExposure({ kind: 'unix', path: '/x.sock' }, ['127.0.0.1'], 1000)).toEqual([])
+  })
+})

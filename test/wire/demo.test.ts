@@ -1,0 +1,21 @@
+import { execFile } from 'node:child_process'
+import { expect, test } from 'vitest'
+
+/** The demo as a newcomer starts it, every process real. */
+test('the story goes as told and ends with 0', { timeout: 60_000 }, async () => {
+  const { code, stdout } = await new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
+    const env = { ...process.env, FORCE_COLOR: undefined }
+    execFile(process.execPath, ['src/main.ts', 'demo', '--once'], { env }, (error, stdout, stderr) =>
+      resolve({ code: typeof error?.code === 'number' ? error.code : error ? 1 : 0, stdout, stderr }),
+    )
+  })
+  expect(stdout).toContain('search_docs("certificate")  → How to rotate a certificate\n')
+  expect(stdout).toContain('delete_doc("On-call handbook")  → error 403: ')
+  expect(stdout).toContain('search_docs("menu")  → error 429: ')
+  expect(stdout).toContain('search_docs("handbook")  → no connection: ')
+  expect(stdout).toMatch(/peer +gateway {2}spiffe:\/\/example\.org\/ns\/gateway\/sa\/kong/)
+  expect(stdout).toMatch(/intact: \d+ lines in 1 chain/)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: plain means without them.
+  expect(stdout).not.toMatch(/\u001b/)
+  expect(code).toBe(0)
+})
