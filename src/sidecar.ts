@@ -4,31 +4,46 @@ import { performance } from 'node:perf_hooks'
 import type { Writable } from 'node:stream'
 import type { SecureContextOptions } from 'node:tls'
 import type { Config } from './config/config.ts'
+import { describeConfig } from './config/describe.ts'
 import { Chain, Counter } from './core/audit/chain.ts'
 import { createRecorder, type Recorder } from './core/audit/record.ts'
+import { compileRedactor, type Redactor } from './core/audit/redact.ts'
 import { compileHosts, type HostRules } from './core/identity/host-origin.ts'
+import type { JsonValue } from './core/json.ts'
+import { readAppProbes } from './core/manifest/app-probes.ts'
 import type { Refusal } from './core/refusal.ts'
-import { readTrustBundle, type TrustBundle } from './core/trust/bundle.ts'
+import type { TrustBundle } from './core/trust/bundle.ts'
 import { readClientCertificate } from './core/trust/certificate.ts'
+import { judgeHandshake } from './core/trust/standing.ts'
 import { secureContextOptions } from './core/trust/tls-options.ts'
 import { Breaker } from './core/upstream/breaker.ts'
 import { AdminServer, type Check } from './edge/admin.ts'
+import { AppHealth } from './edge/app-health.ts'
 import { AuditSink } from './edge/audit-sink.ts'
-import { type ReadSettings, readSettings } from './edge/config-source.ts'
+import { type CheckpointSigner, loadCheckpointSigner } from './edge/checkpoint-signer.ts'
+import { needsRestart, type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
+import { ConnectionStanding } from './edge/connection-standing.ts'
+import { type FileWatch, watchFiles } from './edge/files/watch-files.ts'
 import { Listener } from './edge/listener.ts'
-import { compileResourceMetadata } from './edge/metadata.ts'
+import { createLog, type Log } from './edge/log.ts'
+import { compileResourceMetadata, type ResourceMetadata } from './edge/metadata.ts'
 import { Metrics } from './edge/metrics.ts'
+import { OperationsServer, type ReloadOutcome } from './edge/operations.ts'
 import { ownersOf } from './edge/owners.ts'
 import { Ownership, ownerOf } from './edge/ownership.ts'
-import type { QuotaStore } from './edge/quota-store.ts'
-import { openQuotaStore } from './edge/quota-store.ts'
-import { JwtVerifier } from './edge/tokens.ts'
+import { openQuotaStore, type QuotaStore } from './edge/quota-store.ts'
+import { isSameJwt, JwtVerifier } from './edge/tokens.ts'
+import { openTraces, type Traces } from './edge/traces.ts'
+import { type TrustOutcome, TrustSource } from './edge/trust-source.ts'
 import { Http1Upstream } from './edge/upstream-http1.ts'
+import { UpstreamWatch } from './edge/upstream-watch.ts'
 import { ExchangeBook } from './journey/exchange-book.ts'
+import { peerOf } from './journey/identify.ts'
+import { judgeStream } from './journey/judge-stream.ts'
 import { OpenStreams } from './journey/open-streams.ts'
-import { SessionCalls } from './journey/session-calls.ts'
 import { serveCall } from './journey/serve-call.ts'
+import { SessionCalls } from './journey/session-calls.ts'
 import { makeSteps } from './journey/steps.ts'
 import { Live } from './live/live.ts'
 import type { Settings } from './live/settings.ts'
@@ -38,6 +53,7 @@ export interface SidecarOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Audit lines, and nothing else. */
   readonly stdout: Writable
+  /** The operational log. */
   readonly stderr: Writable
   readonly version: string
 }
@@ -47,7 +63,11 @@ export interface Sidecar {
   readonly ports: { readonly mtls: number | undefined; readonly admin: number }
   /** Connections that are open now. */
   connections(): Iterable<Connection>
-  /** Finishes what is in flight within the configured grace. @returns 0, or 1 when audit lines were lost. */
+  /** Reads everything again that can be reloaded (SIGHUP, `POST /reload`). */
+  reload(): Promise<readonly ReloadOutcome[]>
+  /** Lame duck: not ready any more, still serving; then every connection is asked to go elsewhere. */
+  drain(): Promise<void>
+  /** Drains, finishes what is in flight within the configured grace, and ends. @returns 0, or 1 when audit lines were lost. */
   stop(reason: string): Promise<0 | 1>
 }
 
@@ -55,10 +75,15 @@ export interface Sidecar {
 export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const first = await readSettings(options.configPath, options.env)
   if (!first.ok) throw new StartError(first.error)
-  return new Running(options, first.value).start()
+  const { audit } = first.value.settings.config
+  const signer = audit.signingKey === undefined ? undefined : await signerFrom(audit.signingKey)
+  const digestKey = audit.digestKey === undefined ? randomBytes(32) : await keyFrom(audit.digestKey)
+  const probes = readAppProbes(options.env['MCP_SIDECAR_APP_PROBES'])
+  if (!probes.ok) throw new StartError([`MCP_SIDECAR_APP_PROBES: ${probes.error}`])
+  return new Running(options, first.value, { signer, digestKey, probes: probes.value }).start()
 }
 
-/** The configuration cannot be used; one line for each problem. */
+/** What sends the sidecar home before it has started; one line for each problem. */
 export class StartError extends Error {
   readonly problems: readonly string[]
 
@@ -69,33 +94,62 @@ export class StartError extends Error {
   }
 }
 
+interface Secrets {
+  readonly signer: CheckpointSigner | undefined
+  readonly digestKey: Buffer
+  readonly probes: ConstructorParameters<typeof AppHealth>[0]['probes']
+}
+
+/** How long the parts of a connection's life may take, ms. Gateways keep idle connections for 60 s; ours last longer. */
+const DEADLINES = { handshakeMs: 10_000, headersMs: 10_000, bodyMs: 30_000, idleMs: 75_000 }
+const SWEEP_MS = 250
+
 class Running implements Sidecar {
   readonly #options: SidecarOptions
+  readonly #secrets: Secrets
   readonly #settings: Live<Settings>
-  readonly #trust: Live<TrustBundle | undefined>
+  readonly #trust: TrustSource
+  readonly #log: Log
   readonly #sink: AuditSink
   readonly #metrics: Metrics
   readonly #upstream: Http1Upstream
+  readonly #upstreamWatch: UpstreamWatch
   readonly #breaker: Breaker
   readonly #ownership = new Ownership()
   readonly #streams: OpenStreams
   readonly #sessionCalls = new SessionCalls()
+  readonly #standing = new ConnectionStanding()
+  #loaded: ReadSettings['loaded']
+  #redactor: Redactor
   #hosts: HostRules
+  #metadata: ResourceMetadata | undefined
+  #verifier: JwtVerifier | undefined
   #listener: Listener | undefined
   #admin: AdminServer | undefined
+  #operations: OperationsServer | undefined
+  #configWatch: FileWatch | undefined
   #quota!: QuotaStore
-  #verifier: JwtVerifier | undefined
+  #traces: Traces | undefined
+  #lastConfigOutcome: ReloadOutcome
   #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
+  #lameDuck: Promise<void> | undefined
+  #stopping: Promise<0 | 1> | undefined
   #mtlsPort: number | undefined
   #adminPort = 0
   #sweep: NodeJS.Timeout | undefined
 
-  constructor(options: SidecarOptions, first: ReadSettings) {
+  constructor(options: SidecarOptions, first: ReadSettings, secrets: Secrets) {
     this.#options = options
+    this.#secrets = secrets
     this.#settings = new Live(first.settings)
-    this.#trust = new Live<TrustBundle | undefined>(undefined, 0)
+    this.#loaded = first.loaded
+    this.#lastConfigOutcome = { what: 'config', result: 'loaded', generation: 1, problems: [] }
     const { config } = first.settings
+    this.#redactor = compileRedactor(config.audit)
+    this.#log = createLog({ stream: options.stderr, redactor: () => this.#redactor })
     this.#hosts = compileHosts(config.listen, { dns: [] }, config.identity.resource)
+    this.#metadata = compileResourceMetadata(config.identity, scopesOf(config))
+    this.#verifier = this.#newVerifier(config)
     this.#streams = new OpenStreams(
       call => ownerOf(call.caller),
       () => {
@@ -109,14 +163,31 @@ class Running implements Sidecar {
       connectMs: config.upstream.timeouts.connectMs,
       maxConnections: config.limits.connections * 4,
     })
+    this.#upstreamWatch = new UpstreamWatch({
+      target: config.upstream.target,
+      podAddresses: (options.env['POD_IPS'] ?? '').split(',').filter(address => address !== ''),
+      onChange: up =>
+        this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`),
+    })
     this.#sink = new AuditSink({
       stream: options.stdout,
       recorder: this.#recorder(first.settings),
       chain: config.audit.chain ? new Chain(randomUUID()) : new Counter(),
       onBlocked: config.audit.onBlocked,
+      signer: secrets.signer,
       checkpointEvery: config.audit.checkpointEvery,
       now: Date.now,
       generation: () => this.#generations(),
+      onState: state => this.#log.warn(`audit lines: stdout is ${state}`),
+    })
+    this.#trust = new TrustSource({
+      tls: config.tls,
+      events: {
+        outcome: outcome => this.#onTrust(outcome),
+        missed: changed => this.#log.warn({ changed }, 'the poll has found a change that no file event announced'),
+        watchFailed: (path, error) =>
+          this.#log.warn({ path, error: error.message }, 'a directory cannot be watched; it is polled'),
+      },
     })
     this.#metrics = new Metrics({
       now: Date.now,
@@ -125,12 +196,12 @@ class Running implements Sidecar {
         activeConnections: () => this.#listener?.connectionCount ?? 0,
         activeStreams: () => this.#streams.size,
         audit: () => this.#sink.stats(),
-        tlsGroups: () => config.tls.groups,
-        notAfter: () => notAfterOf(this.#trust.current().value),
+        tlsGroups: () => this.#settings.current().value.config.tls.groups,
+        notAfter: () => notAfterOf(this.#trust.live.current().value),
         generations: () => this.#generations(),
         quotaStoreUp: () => this.#quota.status().up,
-        upstreamUp: () => this.#breaker.state !== 'open',
-        upstreamExposed: () => undefined,
+        upstreamUp: () => this.#upstreamWatch.up !== false,
+        upstreamExposed: () => this.#upstreamWatch.exposed,
         breaker: () => this.#breaker.state,
       },
     })
@@ -146,165 +217,372 @@ class Running implements Sidecar {
 
   async start(): Promise<Sidecar> {
     const { config } = this.#settings.current().value
-    this.#quota = await openQuotaStore(config.quotaStore, config.quotas)
-    this.#sink.start({ image: this.#options.env['MCP_SIDECAR_IMAGE'], node: process.versions.node })
-    this.#admin = new AdminServer(config.admin.address, {
-      live: () => [{ name: 'process', ok: true, detail: 'the event loop turns' }],
-      ready: () => this.#readiness(),
-      started: () => this.#readiness(),
-      metrics: openMetrics => this.#metrics.render(openMetrics),
-      appHealth: async () => undefined,
+    const { env, version } = this.#options
+    this.#quota = await openQuotaStore(config.quotaStore, config.quotas, { report: line => this.#log.warn(line) })
+    this.#traces = await openTraces(env, { version, pod: podOf(env), redactor: () => this.#redactor })
+    this.#sink.start({ image: env['MCP_SIDECAR_IMAGE'], node: process.versions.node })
+    await Promise.all([this.#startAdmin(config), this.#startOperations(config)])
+    this.#settings.follow((next, previous) => this.#onSettings(next.value, previous.value))
+    const [{ result }] = await Promise.all([
+      this.#trust.start(),
+      this.#upstreamWatch.start(),
+      this.#verifier?.warm().catch(() => false),
+    ])
+    if (result === 'loaded') await this.#listen()
+    this.#configWatch = await watchFiles({
+      paths: this.#loaded.files,
+      onChange: (_files, cause) => (cause === 'start' ? undefined : this.#readConfigAgain()),
     })
-    this.#adminPort = await this.#admin.start()
-    await this.#loadTrust()
-    this.#sweep = setInterval(() => this.#onSweep(), 250)
+    this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS)
     return this
   }
 
-  async stop(reason: string): Promise<0 | 1> {
-    if (this.#state === 'stopped') return 0
+  async reload(): Promise<readonly ReloadOutcome[]> {
+    const config = this.#readConfigAgain().then(() => this.#lastConfigOutcome)
+    const trust = this.#trust.reload().then(outcomeOfTrust)
+    return Promise.all([config, trust])
+  }
+
+  drain(): Promise<void> {
+    this.#lameDuck ??= this.#beLameDuck()
+    return this.#lameDuck
+  }
+
+  stop(reason: string): Promise<0 | 1> {
+    this.#stopping ??= this.#stop(reason)
+    return this.#stopping
+  }
+
+  async #beLameDuck(): Promise<void> {
     const { drain } = this.#settings.current().value.config
+    const wasServing = this.#state === 'serving'
+    this.#state = 'lame-duck'
+    this.#log.info(`lame duck for ${drain.lameDuckMs} ms: not ready any more, still serving`)
+    // Without a server behind there is nothing to wait for, and who has never served is in nobody's list.
+    if (wasServing && this.#upstreamWatch.up !== false) await sleep(drain.lameDuckMs)
+    for (const connection of this.connections()) connection.retire('draining', drain.graceMs)
+  }
+
+  async #stop(reason: string): Promise<0 | 1> {
+    const { drain } = this.#settings.current().value.config
+    await this.drain()
     this.#state = 'draining'
-    this.#listener?.stopAccepting()
     const deadline = performance.now() + drain.graceMs
-    for (const connection of this.#listener?.connections ?? []) connection.retire('draining', drain.graceMs)
+    this.#listener?.stopAccepting()
+    for (const connection of this.connections()) connection.retire('draining', drain.graceMs)
     while ((this.#listener?.connectionCount ?? 0) > 0 && performance.now() < deadline) await sleep(20)
     this.#listener?.destroy()
     this.#upstream.destroy()
+    this.#sessionCalls.endAll()
     clearInterval(this.#sweep)
+    this.#upstreamWatch.stop()
     this.#verifier?.close()
-    await this.#quota.close()
-    const { lost } = await this.#sink.close(reason, Math.max(1000, deadline - performance.now()))
+    await Promise.all([this.#configWatch?.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
+    const leftMs = Math.max(1000, deadline - performance.now())
+    const [{ lost }] = await Promise.all([this.#sink.close(reason, leftMs), this.#traces?.close(leftMs)])
+    if (lost > 0) this.#log.error(`${lost} audit lines were not taken by stdout before the end`)
     this.#admin?.stop()
     this.#state = 'stopped'
     return lost === 0 ? 0 : 1
   }
 
-  async #loadTrust(): Promise<void> {
-    const { tls } = this.#settings.current().value.config
-    const read = async (path: string | undefined): Promise<Buffer | undefined> =>
-      path === undefined ? undefined : await readFile(path)
-    const files = {
-      cert: await readFile(tls.cert),
-      key: await read(tls.key),
-      clientCa: await readFile(tls.clientCa),
-      crl: await read(tls.crl),
-    }
-    const bundle = readTrustBundle(files, tls, Date.now())
-    if (!bundle.ok) throw new StartError(bundle.error.map(problem => JSON.stringify(problem)))
-    this.#trust.publish(bundle.value)
-    await this.#useTrust(bundle.value)
+  async #startAdmin(config: Config): Promise<void> {
+    const appHealth = new AppHealth({
+      probes: this.#secrets.probes,
+      target: config.upstream.target,
+      isDraining: () => this.#state !== 'serving',
+    })
+    this.#admin = new AdminServer(config.admin.address, {
+      live: () => [{ name: 'process', ok: true, detail: 'the event loop turns' }],
+      ready: () => this.#readiness(),
+      started: () => this.#readiness().filter(check => check.name !== 'upstream'),
+      metrics: openMetrics => this.#metrics.render(openMetrics),
+      appHealth: (container, probe) => appHealth.check(container, probe),
+    })
+    this.#adminPort = await this.#admin.start()
   }
 
-  async #useTrust(bundle: TrustBundle): Promise<void> {
+  async #startOperations(config: Config): Promise<void> {
+    const path = config.admin.operationsSocket
+    if (path === undefined) return
+    this.#operations = new OperationsServer(path, {
+      drain: () => void this.drain(),
+      reload: () => this.reload(),
+      config: () => describeConfig(this.#loaded),
+      explainQuotas: async query => (await this.#quota.explain(query, performance.now())) as unknown as JsonValue,
+      health: () => {
+        const checks = this.#readiness()
+        return { ok: checks.every(isGood), checks: checks as unknown as JsonValue }
+      },
+    })
+    // A socket that cannot be made is no reason to serve nobody; who misses it reads why.
+    await this.#operations.start().catch((error: Error) => {
+      this.#operations = undefined
+      this.#log.error(`operations socket ${path}: ${error.message}; drain, reload and explain are not available`)
+    })
+  }
+
+  async #listen(): Promise<void> {
+    const bundle = this.#trust.live.current().value
+    if (bundle === undefined || this.#listener !== undefined) return
     const { config } = this.#settings.current().value
-    this.#hosts = compileHosts(config.listen, { dns: bundle.leaf.names.dnsNames }, config.identity.resource)
-    const context = secureContextOptions(bundle, config.tls)
-    if (this.#listener !== undefined) return this.#listener.setSecureContext(context)
-    const listener = this.#newListener(config, context)
-    this.#mtlsPort = await listener.start()
+    const listener = this.#newListener(config, secureContextOptions(bundle, config.tls))
     this.#listener = listener
-    this.#state = 'serving'
+    this.#mtlsPort = await listener.start()
+    if (this.#state === 'starting') this.#state = 'serving'
+    this.#log.info(`serving mTLS on ${config.listen.address.host}:${this.#mtlsPort} for ${config.upstream.url}`)
   }
 
   #newListener(config: Config, secureContext: SecureContextOptions): Listener {
+    const book = new ExchangeBook(this.#sink, {
+      closed: exchange => {
+        this.#metrics.observe(exchange)
+        this.#traces?.record(exchange)
+      },
+    })
     const steps = makeSteps({
       settings: this.#settings,
-      trustGeneration: () => this.#trust.current().generation,
+      trustGeneration: () => this.#trust.live.current().generation,
       hosts: () => this.#hosts,
       verifier: () => this.#verifier,
       owners: ownersOf(this.#ownership, Date.now),
       quota: this.#quota,
       upstream: this.#upstream,
       breaker: this.#breaker,
-      book: new ExchangeBook(this.#sink, { closed: exchange => this.#metrics.observe(exchange) }),
+      book,
       streams: this.#streams,
       sessionCalls: this.#sessionCalls,
-      metadata: () => compileResourceMetadata(this.#settings.current().value.config.identity),
+      metadata: () => this.#metadata,
       closedFor: () => this.#closedFor(),
       learnTools: names => this.#metrics.learnTools(names),
     })
     return new Listener({
       address: config.listen.address,
       limits: config.limits,
-      deadlines: { handshakeMs: 10_000, headersMs: 10_000, bodyMs: 30_000, idleMs: 75_000 },
+      deadlines: DEADLINES,
       secureContext,
       maxConnectionAgeMs: config.tls.maxConnectionAgeMs,
       readCertificate: readClientCertificate,
+      judge: certificate => {
+        const bundle = this.#trust.live.current().value
+        return bundle === undefined ? 'NO_TRUST' : judgeHandshake(certificate, bundle, Date.now())
+      },
       events: {
         arrival: arrival => void serveCall(steps, arrival),
-        malformed: () => {},
-        connectionRefused: refused =>
-          this.#sink.fact({
-            event: 'connection.refused',
-            reason: refused.reason,
-            connection: {
-              remoteAddress: refused.remoteAddress,
-              certificate: refused.certificate,
-              tls: refused.tls,
-              httpVersion: '1.1',
-            },
-          }),
-        connectionOpened: () => {},
+        malformed: (arrival, refusal) => steps.refuseUnread(arrival, refusal),
+        connectionRefused: ({ reason, ...facts }) =>
+          this.#sink.fact({ event: 'connection.refused', reason, connection: { ...facts, httpVersion: '1.1' } }),
+        connectionOpened: connection => this.#standing.opened(connection),
         connectionClosed: connection => {
-          if (connection.retiredFor === undefined) return
-          this.#sink.fact({ event: 'connection.closed', reason: connection.retiredFor, connection: connection.facts })
+          if (connection.retiredFor === undefined || connection.retiredFor === 'draining') return
+          this.#sink.fact({
+            event: 'connection.closed',
+            reason: connection.retiredFor,
+            connection: connection.facts,
+            ...(connection.peer?.peer === undefined ? {} : { peer: connection.peer.peer }),
+          })
         },
         handshake: (result, version) => this.#metrics.handshake(result === 'accepted' ? 'ok' : 'refused', version),
       },
     })
   }
 
+  #onTrust(outcome: TrustOutcome & { result: 'loaded' | 'kept' }): void {
+    this.#metrics.reload('trust', outcome.result)
+    if (outcome.result === 'kept') {
+      const why = outcome.problems.map(({ path, message }) => `${path} ${message}`)
+      this.#log.error({ problems: why }, 'certificate files are not fit for use; what was in use stays')
+      this.#sink.fact({ event: 'trust.kept', error: why.join('; ') })
+      return
+    }
+    const { bundle, warnings } = outcome
+    for (const { message } of warnings) this.#log.warn(message)
+    this.#sink.fact({ event: 'trust.reloaded' })
+    const { config } = this.#settings.current().value
+    this.#hosts = compileHosts(config.listen, { dns: bundle.leaf.names.dnsNames }, config.identity.resource)
+    if (this.#listener === undefined) return void this.#listen()
+    this.#listener.setSecureContext(secureContextOptions(bundle, config.tls))
+    this.#standing.judgeByTrust(this.connections(), bundle, Date.now())
+  }
+
+  async #readConfigAgain(): Promise<void> {
+    const next = await readSettings(this.#options.configPath, this.#options.env)
+    const { generation } = this.#settings.current()
+    if (!next.ok) {
+      this.#metrics.reload('config', 'kept')
+      this.#log.error({ problems: next.error }, 'the configuration is not valid; what was in use stays')
+      this.#sink.fact({ event: 'config.kept', error: next.error.join('; ') })
+      this.#lastConfigOutcome = { what: 'config', result: 'kept', generation, problems: next.error }
+      return
+    }
+    const before = this.#settings.current().value
+    if (JSON.stringify(next.value.settings.config) === JSON.stringify(before.config)) {
+      this.#lastConfigOutcome = { what: 'config', result: 'unchanged', generation, problems: [] }
+      return
+    }
+    const fixed = needsRestart(before, next.value.settings)
+    if (fixed.length > 0) this.#log.warn(`changes of ${fixed.join(', ')} take effect at the next start`)
+    this.#loaded = next.value.loaded
+    const published = this.#settings.publish(next.value.settings)
+    this.#metrics.reload('config', 'loaded')
+    this.#sink.fact({ event: 'config.reloaded' })
+    this.#lastConfigOutcome = { what: 'config', result: 'loaded', generation: published.generation, problems: [] }
+  }
+
+  /** Everything that follows the configuration; calls under way keep the generation that they were judged by. */
+  #onSettings(next: Settings, previous: Settings): void {
+    const { config } = next
+    this.#redactor = compileRedactor(config.audit)
+    this.#sink.use(this.#recorder(next), config.audit.onBlocked)
+    this.#metadata = compileResourceMetadata(config.identity, scopesOf(config))
+    const names = this.#trust.live.current().value?.leaf.names.dnsNames ?? []
+    this.#hosts = compileHosts(config.listen, { dns: names }, config.identity.resource)
+    this.#quota.reconfigure(config.quotas, performance.now())
+    if (JSON.stringify(config.tls) !== JSON.stringify(previous.config.tls)) void this.#trust.reconfigure(config.tls)
+    if (!isSameJwt(config.identity.jwt, previous.config.identity.jwt)) {
+      this.#verifier?.close()
+      this.#verifier = this.#newVerifier(config)
+    }
+    const settings = this.#settings.current()
+    this.#standing.judgeByPeers(this.connections(), connection => peerOf(connection, settings) !== undefined)
+    this.#streams.judgeAgain(call => judgeStream(call, next, Date.now()))
+  }
+
+  #newVerifier(config: Config): JwtVerifier | undefined {
+    const { jwt } = config.identity
+    if (jwt === undefined) return undefined
+    return new JwtVerifier(jwt, {
+      report: {
+        loaded: keys => this.#log.info(`${keys} keys to verify access tokens, from ${jwt.jwks}`),
+        kept: why =>
+          this.#log.warn(`the keys at ${jwt.jwks} cannot be used (${why}); those in use stay as long as they may`),
+      },
+    })
+  }
+
   #closedFor(): Refusal | undefined {
-    if (this.#state === 'draining') return { reason: 'draining', retryAfterMs: 1000 }
-    return undefined
+    return this.#state === 'draining' ? { reason: 'draining', retryAfterMs: 1000 } : undefined
   }
 
   #readiness(): Check[] {
-    const bundle = this.#trust.current().value
+    const trust = this.#trust.status()
+    const problems = trust.problems.map(({ path, message }) => `${path} ${message}`)
     return [
-      { name: 'listener', ok: this.#state === 'serving', detail: this.#state },
+      { name: 'state', ok: this.#state === 'serving', detail: this.#state },
+      { name: 'certificate', ok: trust.isServing, detail: validity(trust.notAfterMs) },
       {
-        name: 'certificate',
-        ok: bundle !== undefined && bundle.notAfterMs > Date.now(),
+        name: 'trust',
+        ok: problems.length === 0,
+        informational: true,
         detail:
-          bundle === undefined ? 'no certificate yet' : `valid until ${new Date(bundle.notAfterMs).toISOString()}`,
+          problems.length === 0
+            ? `generation ${trust.generation}`
+            : `kept generation ${trust.generation}: ${problems.join('; ')}`,
+      },
+      {
+        name: 'config',
+        ok: this.#lastConfigOutcome.result !== 'kept',
+        informational: true,
+        detail: [`generation ${this.#settings.current().generation}`, ...this.#lastConfigOutcome.problems].join('; '),
       },
       { name: 'audit', ok: this.#sink.state === 'open', detail: this.#sink.state },
-      { name: 'quotas', ok: true, informational: true, detail: this.#quota.status().detail },
+      { name: 'upstream', ok: this.#upstreamWatch.up === true, detail: this.#upstreamDetail() },
+      { name: 'breaker', ok: this.#breaker.state === 'closed', informational: true, detail: this.#breaker.state },
+      { name: 'quotas', ok: this.#quota.status().up, informational: true, detail: this.#quota.status().detail },
     ]
+  }
+
+  #upstreamDetail(): string {
+    const { url } = this.#settings.current().value.config.upstream
+    const exposed =
+      this.#upstreamWatch.exposed === true ? '; it also answers on the pod\u2019s own address, around the sidecar' : ''
+    return `${url} ${this.#upstreamWatch.up === true ? 'accepts' : 'refuses'} connections${exposed}`
   }
 
   #recorder(settings: Settings): Recorder {
     const { env, version } = this.#options
-    const pod = Object.fromEntries(
-      [
-        ['name', env['POD_NAME']],
-        ['namespace', env['POD_NAMESPACE']],
-        ['node', env['NODE_NAME']],
-      ].filter(([, value]) => value !== undefined),
+    return createRecorder(
+      settings.config.audit,
+      {
+        version,
+        pod: podOf(env),
+        policy: createHash('sha256').update(JSON.stringify(settings.config.policy)).digest('hex').slice(0, 16),
+        digestKey: this.#secrets.digestKey,
+      },
+      this.#redactor,
     )
-    return createRecorder(settings.config.audit, {
-      version,
-      pod,
-      policy: createHash('sha256').update(JSON.stringify(settings.config.policy)).digest('hex').slice(0, 16),
-      digestKey: randomBytes(32),
-    })
   }
 
   #generations(): { config: number; trust: number } {
-    return { config: this.#settings.current().generation, trust: this.#trust.current().generation }
+    return { config: this.#settings.current().generation, trust: this.#trust.live.current().generation }
   }
 
   #onSweep(): void {
-    this.#streams.sweep(performance.now(), Date.now())
-    this.#sessionCalls.sweep(performance.now())
+    const nowMono = performance.now()
+    this.#standing.sweep(this.connections(), Date.now())
+    this.#streams.sweep(nowMono, Date.now())
+    this.#sessionCalls.sweep(nowMono)
     this.#ownership.sweep(Date.now())
   }
 }
 
+function podOf(env: SidecarOptions['env']): { name?: string; namespace?: string; node?: string } {
+  const { POD_NAME: name, POD_NAMESPACE: namespace, NODE_NAME: node } = env
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...(namespace === undefined ? {} : { namespace }),
+    ...(node === undefined ? {} : { node }),
+  }
+}
+
+function scopesOf(config: Config): string[] {
+  return [...new Set(config.policy.rules.flatMap(rule => rule.when.scopes ?? []))]
+}
+
 function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {
-  return bundle === undefined ? {} : { server: bundle.notAfterMs }
+  if (bundle === undefined) return {}
+  const ends: Record<string, number> = { server: bundle.notAfterMs }
+  const cas = bundle.authorities.map(({ facts }) => facts.notAfterMs)
+  if (cas.length > 0) ends['client_ca'] = Math.min(...cas)
+  const lists = bundle.lists.map(({ nextUpdateMs }) => nextUpdateMs)
+  if (lists.length > 0) ends['crl'] = Math.min(...lists)
+  return ends
+}
+
+function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
+  const problems = outcome.result === 'kept' ? outcome.problems.map(({ path, message }) => `${path} ${message}`) : []
+  return { what: 'trust', result: outcome.result, generation: outcome.generation, problems }
+}
+
+function validity(notAfterMs: number | undefined): string {
+  return notAfterMs === undefined ? 'no certificate yet' : `valid until ${new Date(notAfterMs).toISOString()}`
+}
+
+function isGood(check: Check): boolean {
+  return check.ok || check.informational === true
+}
+
+async function signerFrom(path: string): Promise<CheckpointSigner> {
+  const pem = await readText(path, 'audit.signingKey')
+  const signer = await loadCheckpointSigner(pem)
+  if (!signer.ok) throw new StartError([`audit.signingKey: ${path}: ${signer.error}`])
+  return signer.value
+}
+
+async function keyFrom(path: string): Promise<Buffer> {
+  const key = Buffer.from((await readText(path, 'audit.digestKey')).trim())
+  if (key.length < 16) throw new StartError([`audit.digestKey: ${path}: shorter than 16 bytes`])
+  return key
+}
+
+async function readText(path: string, setting: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    throw new StartError([
+      `${setting}: ${path}: cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`,
+    ])
+  }
 }
 
 function sleep(ms: number): Promise<void> {

@@ -15,6 +15,7 @@ export function registerRun(program: Command, io: CliIo): void {
           io.exit(await sidecar.stop(signal))
           done()
         }
+        io.onSignal('SIGHUP', () => void sidecar.reload())
         io.onSignal('SIGTERM', stop('SIGTERM'))
         io.onSignal('SIGINT', stop('SIGINT'))
       })

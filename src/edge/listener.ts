@@ -1,8 +1,8 @@
+import type { X509Certificate } from 'node:crypto'
 import http2 from 'node:http2'
-import type { AddressInfo, Socket } from 'node:net'
+import net, { type AddressInfo, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
-import type { X509Certificate } from 'node:crypto'
 import type { LimitsConfig, SocketAddress } from '../config/config.ts'
 import type { ConnectionFacts } from '../core/audit/exchange.ts'
 import type { ClientCertificate } from '../core/identity/caller.ts'
@@ -19,6 +19,8 @@ export interface ListenerOptions {
   /** Undefined: connections may grow old. */
   readonly maxConnectionAgeMs: number | undefined
   readonly readCertificate: (der: Buffer, chain: readonly Buffer[]) => Result<ClientCertificate, { detail: string }>
+  /** Why a certificate that TLS has accepted is refused all the same; OpenSSL's words where it has one. */
+  readonly judge: (certificate: ClientCertificate) => string | undefined
   readonly events: ListenerEvents
 }
 
@@ -33,7 +35,7 @@ export interface ListenerDeadlines {
 export interface ListenerEvents {
   arrival(arrival: NodeArrival): void
   /** Bytes that never became a request: Node's HTTP parser gave up on them, or a deadline ran out. */
-  malformed(connection: Connection | undefined, refusal: Refusal): void
+  malformed(connection: Connection, refusal: Refusal): void
   /** A connection that never got as far as HTTP; `reason` is OpenSSL's word where there is one. */
   connectionRefused(refused: RefusedConnection): void
   connectionOpened(connection: Connection): void
@@ -136,16 +138,15 @@ export class Listener {
 
   /** Accepts no more connections. */
   stopAccepting(): void {
-    // `close` of Node's HTTP/2 server would also end its sessions at once; only the listening handle is to go.
-    ;(this.#server as unknown as { _handle: { close(): void } | null })._handle?.close()
-    ;(this.#server as unknown as { _handle: unknown })._handle = null
+    // `close` of Node's HTTP/2 server would also close its sessions and idle connections at once; those are ours to drain.
+    net.Server.prototype.close.call(this.#server)
   }
 
   /** Ends everything that is left. */
   destroy(): void {
     clearInterval(this.#sweep)
     for (const connection of this.#connections.values()) connection.destroy()
-    this.#server.close()
+    if (this.#server.listening) this.#server.close()
   }
 
   #gate(): void {
@@ -225,6 +226,7 @@ export class Listener {
     else if (!socket.authorized) reason = String(socket.authorizationError ?? 'UNAUTHORIZED')
     else if (certificate === undefined) reason = 'PEER_IDENTITY_AMBIGUOUS'
     else if (socket.isSessionReused()) reason = 'SESSION_RESUMED'
+    else reason = this.#options.judge(certificate)
     if (reason !== undefined || certificate === undefined) {
       this.#options.events.handshake('refused', version)
       this.#refused(reason ?? 'UNAUTHORIZED', remoteAddress, certificate, tls)
@@ -279,7 +281,8 @@ export class Listener {
 
   /** Answers what never became a request, on the bare socket. */
   #answerRaw(socket: Socket, refusal: Refusal, status: string): void {
-    this.#options.events.malformed(this.#connections.get(socket), refusal)
+    const connection = this.#connections.get(socket)
+    if (connection !== undefined) this.#options.events.malformed(connection, refusal)
     if (socket.writable) {
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n`)
     }

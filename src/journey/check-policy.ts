@@ -9,8 +9,10 @@ export function checkPolicy(called: Called): Result<Permitted, Refusal> {
   const { caller, exchange, posted, settings } = called
   let verdict: Verdict | undefined
   for (const message of posted.messages) {
-    verdict = decide(settings.value.policy, caller, message)
-    if (verdict.effect === 'deny') break
+    const next = decide(settings.value.policy, caller, message)
+    // Of those that are served, the line names the one that would have been denied.
+    if (verdict === undefined || next.effect === 'deny') verdict = next
+    if (next.effect === 'deny' && next.mode === 'enforce') break
   }
   if (verdict === undefined) throw new Error('a call without a message')
   exchange.verdict = verdict

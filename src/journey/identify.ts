@@ -1,7 +1,7 @@
+import type { Peer } from '../core/identity/caller.ts'
 import { identify } from '../core/identity/identify.ts'
 import type { TokenVerifier } from '../core/identity/token.ts'
 import { believedForwardedFor } from '../core/identity/upstream-headers.ts'
-import type { Peer } from '../core/identity/caller.ts'
 import type { Refusal } from '../core/refusal.ts'
 import { err, ok, type Result } from '../core/result.ts'
 import { matchPeer } from '../core/trust/peer-match.ts'

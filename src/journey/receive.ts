@@ -1,8 +1,8 @@
-import { performance } from 'node:perf_hooks'
 import { randomUUID } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 import type { Exchange } from '../core/audit/exchange.ts'
-import { WELL_KNOWN } from '../core/identity/challenge.ts'
 import { readArrivalHeaders } from '../core/identity/arrival-headers.ts'
+import { WELL_KNOWN } from '../core/identity/challenge.ts'
 import type { Refusal } from '../core/refusal.ts'
 import { matchPath, readTarget } from '../core/request-path.ts'
 import { err, ok, type Result } from '../core/result.ts'
@@ -12,7 +12,10 @@ import type { Arrival } from './arrival.ts'
 import type { Received, Route } from './call.ts'
 
 /** Opens the record of one request: before anything is checked, so that whatever happens leaves its line. */
-export function openExchange(arrival: Arrival, generation: { config: number; trust: number }): Exchange {
+export function openExchange(
+  arrival: Pick<Arrival, 'method' | 'connection'>,
+  generation: { config: number; trust: number },
+): Exchange {
   return {
     requestId: randomUUID(),
     startedAtMs: Date.now(),

@@ -1,16 +1,16 @@
 import { performance } from 'node:perf_hooks'
 import type { Exchange, Outcome } from '../core/audit/exchange.ts'
-import type { Refusal } from '../core/refusal.ts'
-import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
 import type { ListedKind } from '../core/mcp/list-filter.ts'
 import type { SeenMessage } from '../core/mcp/seen-message.ts'
+import type { Refusal } from '../core/refusal.ts'
 import type { OpenCall, Reply } from './arrival.ts'
-import type { CallAnswers } from './call-answers.ts'
 import type { Admitted } from './call.ts'
+import type { CallAnswers } from './call-answers.ts'
+import type { ExchangeBook } from './exchange-book.ts'
 import { headerOf } from './header-of.ts'
 import type { Passage } from './passage.ts'
 import type { PendingCall, SessionCalls } from './session-calls.ts'
-import type { ExchangeBook } from './exchange-book.ts'
+import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
 
 export interface RelayParts {
   readonly upstream: Upstream

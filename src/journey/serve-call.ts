@@ -1,7 +1,7 @@
 import type { Exchange } from '../core/audit/exchange.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
-import type { Arrival } from './arrival.ts'
+import type { Arrival, ArrivalConnection } from './arrival.ts'
 import type { Admitted, Called, Identified, Permitted, Received } from './call.ts'
 
 /** The steps of a call, in their order. A step that needs to wait returns a promise, and only then does the call wait. */
@@ -17,6 +17,8 @@ export interface Steps {
   reserveRoom(exchange: Exchange): true | Promise<boolean>
   drawQuota(permitted: Permitted): MaybePromise<Result<Admitted, Refusal>>
   forward(admitted: Admitted): void
+  /** For what never became a request: the connection has been answered on the bare socket, and the line is still owed. */
+  refuseUnread(connection: ArrivalConnection, refusal: Refusal): void
   refuse(arrival: Arrival, exchange: Exchange, refusal: Refusal): MaybePromise<void>
 }
 

@@ -64,6 +64,11 @@ export class SessionCalls {
     for (const call of calls.values()) call.lost('its session has ended')
   }
 
+  /** The sidecar stops: every call that is still open gets its line. */
+  endAll(): void {
+    for (const session of [...this.#bySession.keys()]) this.end(session)
+  }
+
   /** Gives up what has been awaited for too long. */
   sweep(nowMono: number): void {
     for (const [session, calls] of this.#bySession) {

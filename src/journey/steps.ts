@@ -5,7 +5,7 @@ import type { TokenVerifier } from '../core/identity/token.ts'
 import type { RpcId } from '../core/mcp/message.ts'
 import { readPostedHeaders } from '../core/mcp/posted-headers.ts'
 import { readPosted } from '../core/mcp/read-posted.ts'
-import type { Refusal } from '../core/refusal.ts'
+import { answerFor, type Refusal } from '../core/refusal.ts'
 import { err } from '../core/result.ts'
 import type { Breaker } from '../core/upstream/breaker.ts'
 import type { Live } from '../live/live.ts'
@@ -17,14 +17,14 @@ import { checkPolicy } from './check-policy.ts'
 import { drawQuota, type QuotaLedger } from './draw-quota.ts'
 import type { ExchangeBook } from './exchange-book.ts'
 import { forward } from './forward.ts'
-import { identifyCaller } from './identify.ts'
+import { identifyCaller, peerOf } from './identify.ts'
 import type { OpenStreams } from './open-streams.ts'
+import { answersFor, type PassageParts, passageFor } from './passage-for.ts'
 import { type Owners, readMessage } from './read-message.ts'
 import { type HostCheck, openExchange, receive } from './receive.ts'
 import { refuse } from './refuse.ts'
 import type { RelayParts } from './relay.ts'
 import type { Steps } from './serve-call.ts'
-import { answersFor, passageFor, type PassageParts } from './passage-for.ts'
 import type { Upstream } from './upstream.ts'
 
 /** What the steps need of the edges. What can be reloaded is asked for anew with each call. */
@@ -106,6 +106,17 @@ export function makeSteps(parts: StepParts): Steps {
         return answerRefusal(admitted.arrival, admitted.exchange, refusal, undefined)
       }
       forward(admitted, relayParts)
+    },
+
+    refuseUnread(connection, refusal) {
+      const generation = { config: settings.current().generation, trust: parts.trustGeneration() }
+      const exchange = openExchange({ method: '', connection }, generation)
+      exchange.peer = peerOf(connection, settings.current())
+      exchange.refusal = refusal
+      exchange.outcome = 'refused'
+      exchange.status = answerFor(refusal).status
+      exchange.endedMono = performance.now()
+      book.closed(exchange, () => {})
     },
 
     async refuse(arrival, exchange, refusal) {

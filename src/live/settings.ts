@@ -3,6 +3,7 @@ import { compileGlob, type Glob } from '../core/glob.ts'
 import { type CompiledIdentity, compileIdentity } from '../core/identity/identify.ts'
 import { compilePolicy, type CompiledPolicy } from '../core/policy/compile.ts'
 import type { PatternEngine } from '../core/policy/compile-arguments.ts'
+import { quotaProblems } from '../core/quota/compile.ts'
 import { type CompiledPeers, compilePeers } from '../core/trust/peer-match.ts'
 import { compilePaths, type PathTable } from '../core/request-path.ts'
 import { err, ok, type Result } from '../core/result.ts'
@@ -32,7 +33,8 @@ export function compileSettings(
   patterns: PatternEngine | undefined,
 ): Result<Settings, SettingProblem[]> {
   const policy = compilePolicy(config.policy, patterns)
-  if (!policy.ok) return err(policy.error)
+  const problems = [...(policy.ok ? [] : policy.error), ...quotaProblems(config.quotas)]
+  if (!policy.ok || problems.length > 0) return err(problems)
   return ok({
     config,
     paths: compilePaths(config.upstream.paths),

@@ -1,0 +1,70 @@
+import { connect } from 'node:net'
+import type { UpstreamConfig } from '../config/config.ts'
+import { probeExposure } from './exposure.ts'
+
+export interface UpstreamWatchOptions {
+  readonly target: UpstreamConfig['target']
+  /** Addresses of this pod on which nobody but the sidecar may answer. */
+  readonly podAddresses: readonly string[]
+  readonly onChange: (up: boolean) => void
+}
+
+const LOOK_MS = 2000
+const EXPOSURE_MS = 30_000
+const TIMEOUT_MS = 1000
+
+/**
+ * Looks now and then whether the MCP server accepts connections, and whether it does so where it must not. Only opens
+ * and closes a connection: a request would leave sessions behind in servers that make one for each.
+ */
+export class UpstreamWatch {
+  readonly #options: UpstreamWatchOptions
+  readonly #timers: NodeJS.Timeout[] = []
+  /** Undefined until the first look is over. */
+  up: boolean | undefined
+  /** Undefined where it is not known which addresses the pod has. */
+  exposed: boolean | undefined
+
+  constructor(options: UpstreamWatchOptions) {
+    this.#options = options
+  }
+
+  async start(): Promise<void> {
+    this.#timers.push(setInterval(() => void this.#look(), LOOK_MS).unref())
+    if (this.#options.podAddresses.length > 0) {
+      this.#timers.push(setInterval(() => void this.#lookOutside(), EXPOSURE_MS).unref())
+      void this.#lookOutside()
+    }
+    await this.#look()
+  }
+
+  stop(): void {
+    for (const timer of this.#timers) clearInterval(timer)
+  }
+
+  async #look(): Promise<void> {
+    const up = await accepts(this.#options.target)
+    if (up === this.up) return
+    this.up = up
+    this.#options.onChange(up)
+  }
+
+  async #lookOutside(): Promise<void> {
+    const { target, podAddresses } = this.#options
+    this.exposed = (await probeExposure(target, podAddresses, TIMEOUT_MS)).length > 0
+  }
+}
+
+function accepts(target: UpstreamConfig['target']): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket =
+      target.kind === 'unix' ? connect({ path: target.path }) : connect({ host: target.host, port: target.port })
+    const settle = (up: boolean): void => {
+      socket.destroy()
+      resolve(up)
+    }
+    socket.setTimeout(TIMEOUT_MS, () => settle(false))
+    socket.once('connect', () => settle(true))
+    socket.once('error', () => settle(false))
+  })
+}
