@@ -74,6 +74,8 @@ export class TrustSource {
     this.#events = options.events
     this.#nowMs = options.nowMs ?? Date.now
     this.#watchOptions = options.watch
+    // Whoever judges a certificate by what is followed here needs its intermediates.
+    keepPeerChains()
   }
 
   /** Reads the files for the first time and begins to follow them. @returns what came of the first reading. */

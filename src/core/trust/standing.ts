@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import type { ClientCertificate } from '../identity/caller.ts'
+import type { Result } from '../result.ts'
 import type { Authority } from './authorities.ts'
 import type { TrustBundle } from './bundle.ts'
 import { type CertificateFacts, readCertificate } from './certificate.ts'
@@ -54,6 +55,16 @@ export function judgeHandshake(
 export function standsUntilMs(certificate: ClientCertificate): number {
   const path = pathOf(certificate)
   return path === undefined ? certificate.notAfterMs : Math.min(...path.map(({ notAfterMs }) => notAfterMs))
+}
+
+/**
+ * The issuers of a certificate up to the root or the end of trust, as DER, leaf's issuer first: the chain by which the
+ * bundle vouches for it, without whatever else the peer has sent. Undefined when there is none.
+ */
+export function verifiedIssuers(certificate: ClientCertificate, bundle: TrustBundle): Buffer[] | undefined {
+  const presented = pathOf(certificate)
+  const path = presented === undefined ? undefined : upToAuthority(presented, bundle)
+  return path?.slice(1).map(({ der }) => der)
 }
 
 function judge(
@@ -150,17 +161,31 @@ function pathOf(certificate: ClientCertificate): readonly CertificateFacts[] | u
   if (!leaf.ok) return undefined
   const path = [leaf.value]
   let below = new X509Certificate(certificate.der)
-  for (const der of certificate.chain) {
-    const issuer = readCertificate(der)
-    if (!issuer.ok || issuer.value.subject.key !== path.at(-1)?.issuer.key) break
-    const x509 = new X509Certificate(der)
-    if (!below.verify(x509.publicKey)) break
-    path.push(issuer.value)
-    if (issuer.value.subject.key === issuer.value.issuer.key || path.length > MAX_PATH) break
-    below = x509
+  // In whatever order they were sent; OpenSSL puts up with any.
+  const sent = certificate.chain.slice(0, MAX_PATH).map(readCertificate)
+  for (;;) {
+    const last = path.at(-1)
+    const isRoot = last === undefined || last.subject.key === last.issuer.key
+    const issuer = isRoot || path.length > MAX_PATH ? undefined : issuerAmong(sent, last, below)
+    if (issuer === undefined) break
+    path.push(issuer.facts)
+    below = issuer.x509
   }
   paths.set(certificate, path)
   return path
+}
+
+function issuerAmong(
+  sent: readonly Result<CertificateFacts, string>[],
+  { issuer }: CertificateFacts,
+  below: X509Certificate,
+): { facts: CertificateFacts; x509: X509Certificate } | undefined {
+  for (const read of sent) {
+    if (!read.ok || !read.value.isCa || read.value.subject.key !== issuer.key) continue
+    const x509 = new X509Certificate(read.value.der)
+    if (below.verify(x509.publicKey)) return { facts: read.value, x509 }
+  }
+  return undefined
 }
 
 const paths = new WeakMap<ClientCertificate, readonly CertificateFacts[]>()

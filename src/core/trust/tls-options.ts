@@ -26,14 +26,25 @@ export function secureContextOptions(
     maxVersion: 'TLSv1.3',
     ciphers: CIPHERS,
     honorCipherOrder: true,
-    ecdhCurve: tls.groups.join(':'),
+    ecdhCurve: groupsFor(tls).join(':'),
     sigalgs: SIGNATURE_ALGORITHMS,
+    // Fixed, because Node would derive it from the arguments of the process.
+    sessionIdContext: 'mcp-sidecar',
     secureOptions:
       constants.SSL_OP_NO_TICKET |
       constants.SSL_OP_NO_RENEGOTIATION |
       constants.SSL_OP_NO_COMPRESSION |
       constants.SSL_OP_CIPHER_SERVER_PREFERENCE,
   }
+}
+
+/**
+ * TLS 1.2 knows one list for key exchange and for the curves of certificates (RFC 8422 §5.1.1), so there the curves that
+ * a certificate may be on come last in it; TLS 1.3 has the signature algorithms for that.
+ */
+function groupsFor({ minVersion, groups }: Pick<TlsConfig, 'minVersion' | 'groups'>): string[] {
+  if (minVersion === 'TLSv1.3') return groups
+  return [...groups, ...['P-256', 'P-384', 'P-521'].filter(curve => !groups.includes(curve))]
 }
 
 /** TLS 1.3, and of TLS 1.2 what has forward secrecy and authenticated encryption. */
