@@ -39,7 +39,9 @@ test('a caller who makes up one name after the other gets a bounded number of li
 
 test('many callers get a bounded number of lines; the rest is counted by reason', () => {
   const coalescer = new Coalescer(10_000, 100)
-  const written = Array.from({ length: 5000 }, (_, i) => coalescer.note(ladder('x', `caller-${i}`), 0, false)).filter(Boolean)
+  const written = Array.from({ length: 5000 }, (_, i) => coalescer.note(ladder('x', `caller-${i}`), 0, false)).filter(
+    Boolean,
+  )
   expect(written).toHaveLength(100)
   const counted = coalescer.take(0, true)
   expect(counted).toMatchObject([{ draft: '{reason', count: 4900 }])
