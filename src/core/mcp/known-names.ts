@@ -92,7 +92,17 @@ const INNER: Readonly<Record<string, number>> = {
 }
 
 /** Members of `params` that are always read at once. */
-const LIGHT = new Set(['_meta', 'name', 'uri', 'taskId', 'ref', 'argument', 'notifications', 'protocolVersion'])
+const LIGHT = new Set([
+  '_meta',
+  'name',
+  'uri',
+  'taskId',
+  'ref',
+  'argument',
+  'notifications',
+  'protocolVersion',
+  'clientInfo',
+])
 
 /** FNV-1a over the folded name; `strict-json.ts` computes the same over bytes. */
 export const HASH_SEED = 0x811c9dc5 | 0

@@ -35,7 +35,7 @@ export function normalizeUri(uri: string, isTemplate = false): Result<string, st
     const segments = normalizePath(path, scheme, isTemplate)
     if (!segments.ok) return segments
     path = segments.value
-    if (path === '' && SPECIAL.has(scheme)) path = '/'
+    if (path === '' && (SPECIAL.has(scheme) || scheme === 'file')) path = '/'
   } else {
     if (SEGMENT_DOTS.test(path)) return err('dot segments in a URI without an authority')
     if (path.startsWith('/')) {
@@ -70,7 +70,7 @@ export const LONGEST_URI = 8192
 
 /** Already normal: no escapes, no upper case before the path, no port, no user, no query; dots are looked at apart. */
 const PLAIN =
-  /^(?!file:\/\/localhost|https?:|wss?:|ftp:)[a-z][a-z0-9+.-]*:\/\/[a-z][a-z0-9._-]*(?:\/[A-Za-z0-9_~.-]+)*$|^file:\/\/(?:\/[A-Za-z0-9_~.-]+)+$/
+  /^(?!file:|https?:|wss?:|ftp:)[a-z][a-z0-9+.-]*:\/\/[a-z][a-z0-9._-]*(?:\/[A-Za-z0-9_~.-]+)*$|^file:\/\/(?:\/[A-Za-z0-9_~.-]+)+$/
 const DOTS = /\/\.{1,2}(?:\/|$)/
 const SEGMENT_DOTS = /(?:^|\/)(?:\.|%2e){1,2}(?:\/|;|$)/i
 const NEVER = /[\p{Cc}\s\\]/u
@@ -103,6 +103,8 @@ function normalizeAuthority(authority: string, scheme: string, isTemplate: boole
   if (port !== '' && (!/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65_535))
     return err('a port in a URI that parsers read differently')
   if (host === '' && (user !== '' || colon >= 0)) return err('a URI without a host')
+  if (scheme === 'file' && (user !== '' || colon >= 0)) return err('a file URI with a port or user')
+  if (/^\.{1,2}$/.test(host)) return err('a host of dots in a URI')
   if (SPECIAL.has(scheme) || scheme === 'file') {
     if (host.startsWith('[') && !isCanonicalV6(host))
       return err('an IPv6 address in a notation that parsers read differently')
