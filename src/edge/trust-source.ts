@@ -13,6 +13,7 @@ import {
   type WatchFilesOptions,
   watchFiles,
 } from './files/watch-files.ts'
+import { keepPeerChains } from './tls-repairs.ts'
 
 /** What came of one reading of the files. */
 export type TrustOutcome =
