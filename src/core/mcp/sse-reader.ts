@@ -136,7 +136,8 @@ export class SseReader {
     this.#endLine()
     const rest = this.#release()
     if (this.fault?.reason !== 'upstream_event_too_large') this.fault = undefined
-    this.#finishEvent()
+    this.#holding = false
+    this.#tell()
     return rest
   }
 
@@ -162,8 +163,10 @@ export class SseReader {
     this.#held = []
     this.#heldBytes = 0
     if (this.fault !== undefined) return undefined
-    if (this.#dataLines === 0 || this.#isPlain) return raw
+    if (!this.#sawData || this.#isPlain) return raw
     const data = eventData(raw)
+    // Events without data prime a stream that is to be resumed.
+    if (isBlank(data)) return raw
     const rewritten = this.#handler.rewrite(data)
     if (!rewritten.ok) {
       this.fault = rewritten.error
@@ -251,11 +254,15 @@ export class SseReader {
     return isOver
   }
 
+  #tell(): void {
+    for (const seen of this.#unheard.splice(0)) this.#handler.message(seen)
+  }
+
   /** A blank line, or a comment that stands alone. */
   #finishEvent(): void {
     if (this.#isPlain) this.#handler.text(this.#type, Buffer.from(this.#plain, 'latin1').toString('utf8'))
     if (this.#id !== undefined) this.#handler.eventId(Buffer.from(this.#id, 'latin1').toString('utf8'))
-    for (const seen of this.#unheard.splice(0)) this.#handler.message(seen)
+    if (this.#unheard.length > 0) this.#tell()
     this.#inEvent = false
     this.#holding = false
     this.#type = ''
@@ -265,6 +272,11 @@ export class SseReader {
     this.#isPlain = false
     this.#sawData = false
   }
+}
+
+function isBlank(data: Buffer): boolean {
+  for (const c of data) if (c !== 0x20 && c !== 0x0a && c !== 0x09) return false
+  return true
 }
 
 type Field = number
