@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import { createLocalJWKSet, type JSONWebKeySet, type JWK, type JWTVerifyGetKey } from 'jose'
 import { err, ok, type Result } from '../core/result.ts'
+import type { FilesRead } from './files/read-generation.ts'
+import { type FileWatch, watchFiles } from './files/watch-files.ts'
 
 /** The issuer's keys as one immutable value. */
 export interface KeySet {
@@ -118,12 +119,12 @@ export class RemoteKeySource implements KeySource {
   }
 }
 
-/** Keys from a file that somebody else rewrites; whoever follows the file calls `reload`. */
+/** Keys from a file, which is followed as the kubelet or anybody else replaces it. */
 export class FileKeySource implements KeySource {
   readonly path: string
   readonly #report: KeyReport
   #set: KeySet | undefined
-  #first: Promise<void> | undefined
+  #watch: Promise<FileWatch> | undefined
 
   constructor(path: string, report: KeyReport) {
     this.path = path
@@ -132,30 +133,39 @@ export class FileKeySource implements KeySource {
 
   get(): KeySet | undefined | Promise<KeySet | undefined> {
     if (this.#set !== undefined) return this.#set
-    this.#first ??= this.reload().finally(() => {
-      this.#first = undefined
-    })
-    return this.#first.then(() => this.#set)
+    return this.#follow().then(() => this.#set)
   }
 
   getNewer(seen: KeySet): KeySet | undefined {
     return this.#set === seen ? undefined : this.#set
   }
 
-  /** Reads the file anew; a file that cannot be used leaves the keys as they are. */
+  /** Reads the file now; a file that cannot be used leaves the keys as they are. */
   async reload(): Promise<void> {
-    let parsed: Result<KeySet, string>
-    try {
-      parsed = parseKeySet(await readFile(this.path, 'utf8'))
-    } catch (error) {
-      parsed = err((error as Error).message)
-    }
+    await (await this.#follow()).look()
+  }
+
+  close(): void {
+    void this.#watch?.then(watch => watch.stop())
+  }
+
+  #follow(): Promise<FileWatch> {
+    this.#watch ??= watchFiles({
+      paths: [this.path],
+      maxBytes: LIMITS.bytes,
+      onChange: files => this.#take(files),
+    })
+    return this.#watch
+  }
+
+  #take(files: FilesRead): void {
+    const content = files.contents.get(this.path)
+    if (content === undefined) return this.#report.kept(files.problems[0]?.message ?? 'cannot be read')
+    const parsed = parseKeySet(content.toString('utf8'))
     if (!parsed.ok) return this.#report.kept(parsed.error)
     if (this.#set === undefined || !isSame(this.#set.members, parsed.value.members)) this.#set = parsed.value
     this.#report.loaded(parsed.value.members.size)
   }
-
-  close(): void {}
 }
 
 /**

@@ -1,9 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { TokenOutcome } from '../../src/core/identity/token.ts'
 import { fetchText } from '../../src/edge/fetch-text.ts'
 import { FileKeySource, parseKeySet } from '../../src/edge/jwks.ts'
@@ -239,26 +239,44 @@ describe('the proxy of the environment', () => {
 })
 
 describe('keys from a file', () => {
-  test('are read anew when told, and kept when the file cannot be used', async () => {
+  test('are followed, and kept when the file cannot be used', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'jwks-'))
     const path = join(dir, 'jwks.json')
     const kept: string[] = []
-    const keys = new FileKeySource(path, { loaded: () => {}, kept: why => kept.push(why) })
-    const verifier = new JwtVerifier(jwtConfig({ jwks: path }), { report: { loaded: () => {}, kept: () => {} }, keys })
+    const report = { loaded: () => {}, kept: (why: string) => kept.push(why) }
+    const verifier = new JwtVerifier(jwtConfig({ jwks: path }), { report })
+    onTestFinished(async () => {
+      verifier.close()
+      await rm(dir, { recursive: true })
+    })
     const old = await anotherToken(first)
+    const become = (token: string, want: string): Promise<void> =>
+      vi.waitFor(async () => expect(shown(await verifier.verify(token, ''))).toBe(want), { timeout: 10_000 })
 
     expect(shown(await verifier.verify(old, ''))).toBe('user_token_unverifiable')
     await writeFile(path, JSON.stringify({ keys: [first.jwk] }))
-    expect(shown(await verifier.verify(old, ''))).toBe('good')
+    await become(old, 'good')
     await writeFile(path, '{"keys": [')
-    await keys.reload()
-    expect(kept.at(-1)).toBe('not JSON')
+    await vi.waitFor(() => expect(kept.at(-1)).toBe('not JSON'), { timeout: 10_000 })
     expect(shown(await verifier.verify(old, ''))).toBe('good')
-    await writeFile(path, JSON.stringify({ keys: [second.jwk] }))
-    await keys.reload()
-    expect(shown(await verifier.verify(old, ''))).toBe('user_token_invalid')
+    await writeFile(join(dir, 'next'), JSON.stringify({ keys: [second.jwk] }))
+    await rename(join(dir, 'next'), path)
+    await become(old, 'user_token_invalid')
     expect(shown(await verifier.verify(await anotherToken(second), ''))).toBe('good')
-    await rm(dir, { recursive: true })
+  })
+
+  test('are read at once when somebody asks', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'jwks-'))
+    const path = join(dir, 'jwks.json')
+    const keys = new FileKeySource(path, { loaded: () => {}, kept: () => {} })
+    onTestFinished(async () => {
+      keys.close()
+      await rm(dir, { recursive: true })
+    })
+    expect(await keys.get()).toBeUndefined()
+    await writeFile(path, JSON.stringify({ keys: [first.jwk] }))
+    await keys.reload()
+    expect((await keys.get())?.members.size).toBe(1)
   })
 })
 
