@@ -1,5 +1,8 @@
 import * as z from 'zod'
 
+// A configuration is read a few times in a process's life: compiling its schema to code never pays, and takes longer.
+z.config({ jitless: true })
+
 /**
  * The kinds of value that a configuration is made of, each with its unit and its bounds. A message says what is
  * expected and never what was found: the text at that place may have come from a secret in the environment, so
