@@ -186,8 +186,10 @@ export class Listener {
       response.writeContinue()
       server.emit('request', request, response)
     })
-    server.on('connect', (_request: unknown, socket: Socket) => {
-      this.#answerRaw(socket, { reason: 'request_upgrade_refused' }, '400 Bad Request')
+    server.on('connect', (request: http2.Http2ServerRequest, second: Socket | http2.Http2ServerResponse) => {
+      // HTTP/1.1 hands over the bare socket, HTTP/2 an answer like any other.
+      if (second instanceof net.Socket) this.#answerRaw(second, { reason: 'request_upgrade_refused' }, '400 Bad Request')
+      else server.emit('request', request, second)
     })
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#onUnparseable(error, socket))
     server.on('sessionError', ignore)
