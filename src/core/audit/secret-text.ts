@@ -91,14 +91,15 @@ const TRIGGERS: Record<RedactPattern, readonly string[]> = {
 
 const FINDERS: Record<RedactPattern, Finder> = {
   bearer(text, found) {
-    byRegex(text, /(?:bearer|dpop|negotiate)(?:[\s:]|%20|\+){1,8}([^\s"',;<>]{4,})/gi, '[redacted:bearer]', found)
-    for (const match of text.matchAll(/basic[\s:]{1,8}([A-Za-z0-9+/_-]{6,}={0,2})/gi)) {
+    if (!SCHEME_NAME.test(text)) return
+    byRegex(text, BEARER, '[redacted:bearer]', found)
+    for (let match = next(BASIC, text); match !== null; match = BASIC.exec(text)) {
       // "basic understanding" is no credential: Base64 shows a digit, a capital inside or padding.
       if (/\d|[a-z+/][A-Z]|=$/.test(match[1] as string)) pushMatch(match, '[redacted:bearer]', found)
     }
   },
   jwt(text, found) {
-    byRegex(text, /eyJ[\w-]{8,}(?:\.[\w-]*){0,4}/g, '[redacted:jwt]', found)
+    if (text.includes('eyJ')) byRegex(text, JWT, '[redacted:jwt]', found)
   },
   email: findEmails,
   card: findCards,
@@ -128,6 +129,10 @@ const FINDERS: Record<RedactPattern, Finder> = {
   },
 }
 
+const SCHEME_NAME = /bearer|basic|dpop|negotiate/i
+const BEARER = /(?:bearer|dpop|negotiate)(?:[\s:]|%20|\+){1,8}([^\s"',;<>]{4,})/gi
+const BASIC = /basic[\s:]{1,8}([A-Za-z0-9+/_-]{6,}={0,2})/gi
+const JWT = /eyJ[\w-]{8,}(?:\.[\w-]*){0,4}/g
 const AUTHORITY_END = '/?# \t\r\n"\'<>\\'
 
 const CLOUD_KEY = new RegExp(
@@ -145,7 +150,13 @@ const CLOUD_KEY = new RegExp(
 )
 
 function byRegex(text: string, regex: RegExp, label: string, found: Span[]): void {
-  for (const match of text.matchAll(regex)) pushMatch(match, label, found)
+  for (let match = next(regex, text); match !== null; match = regex.exec(text)) pushMatch(match, label, found)
+}
+
+/** The first match of a global expression; `exec` goes on from there. `matchAll` would copy the expression each time. */
+function next(regex: RegExp, text: string): RegExpExecArray | null {
+  regex.lastIndex = 0
+  return regex.exec(text)
 }
 
 /** The first group when there is one, else the whole match. */
@@ -196,7 +207,7 @@ function isAlphanumeric(code: number): boolean {
  * @source ISO/IEC 7812-1 (length, check digit; major industry identifiers 2 to 6)
  */
 function findCards(text: string, found: Span[]): void {
-  for (const run of text.matchAll(/\d(?:[ .-]?\d){12,}/g)) {
+  for (let run = next(DIGITS, text); run !== null; run = DIGITS.exec(text)) {
     const starts: number[] = []
     const base = run.index
     for (let i = 0; i < run[0].length; i++) if (isDigit(run[0], i) && !isDigit(run[0], i - 1)) starts.push(i)
@@ -206,6 +217,8 @@ function findCards(text: string, found: Span[]): void {
     }
   }
 }
+
+const DIGITS = /\d(?:[ .-]?\d){12,}/g
 
 /** Where the longest card number that begins at `start` and ends with its group ends; 0 when there is none. */
 function cardEnd(run: string, start: number): number {
@@ -236,7 +249,7 @@ export function passesLuhn(digits: string): boolean {
 
 /** Values that are written after their name: `token=…`, `"password": "…"`, `Cookie: …`, `--secret …`. */
 function findNamed(text: string, keys: SecretKeys, found: Span[]): void {
-  for (const match of text.matchAll(/[:=]|--[A-Za-z][\w.-]{0,63}[ \t]+(?=[^\s-])/g)) {
+  for (let match = next(NAMING, text); match !== null; match = NAMING.exec(text)) {
     const isFlag = match[0].length > 1
     const name = isFlag ? match[0].trim() : nameBefore(text, match.index)
     if (name === '' || !(keys.matches(name) || (!isFlag && keys.matches(wordBefore(text, match.index, name))))) continue
@@ -247,6 +260,7 @@ function findNamed(text: string, keys: SecretKeys, found: Span[]): void {
   }
 }
 
+const NAMING = /[:=]|--[A-Za-z][\w.-]{0,63}[ \t]+(?=[^\s-])/g
 const MAX_NAME_BEFORE = 64
 
 /** The name that ends right before a `:` or `=`, without quotes and spaces around it. */
