@@ -24,7 +24,7 @@ function configurationPage(): string {
     const own = rows.length === 0 ? `\n\n${kindOf(section)}${defaultOf(section, ', default ')}.` : ''
     const table =
       rows.length === 0 ? '' : `\n\n| key | value | default | meaning |\n|---|---|---|---|\n${rows.join('\n')}`
-    return `${heading}\n\n${section['description']}${own}${table}`
+    return `${heading}\n\n${plain(section['description'])}${own}${table}`
   })
   return `${INTRODUCTION}\n${sections.join('\n\n')}\n`
 }
@@ -75,7 +75,7 @@ function rowsOf(schema: JsonObject, path: string): string[] {
     const variants = (schema['oneOf'] as JsonObject[] | undefined) ?? []
     return variants.flatMap(variant => {
       const { kind } = variant['properties'] as Record<string, JsonObject>
-      return rowsOf(variant, path).map(row => row.replace('| `kind`', `| \`kind: ${kind?.['const']}\``))
+      return rowsOf(variant, path).map(row => row.replace('| `kind`', `| \`kind: ${plain(kind?.['const'])}\``))
     })
   }
   const prefix = path === '' ? '' : item ? `${path}[].` : `${path}.`
@@ -84,7 +84,7 @@ function rowsOf(schema: JsonObject, path: string): string[] {
     const nested = rowsOf(below, here)
     if (nested.length > 0) return nested
     const isNeeded = required.includes(key)
-    const meaning = String(below['description'] ?? '').replaceAll('|', '\\|')
+    const meaning = plain(below['description']).replaceAll('|', '\\|')
     return [`| \`${here}\` | ${kindOf(below)} | ${isNeeded ? '**needed**' : defaultOf(below, '')} | ${meaning} |`]
   })
 }
@@ -109,8 +109,8 @@ function kindOf(schema: JsonObject): string {
       .filter((kind, at, all) => all.indexOf(kind) === at)
       .join(' or ')
   if (Array.isArray(schema['enum'])) return (schema['enum'] as string[]).map(word => `\`${word}\``).join(', ')
-  if (schema['const'] !== undefined) return `\`${schema['const']}\``
-  const pattern = String(schema['pattern'] ?? '')
+  if (schema['const'] !== undefined) return `\`${plain(schema['const'])}\``
+  const pattern = plain(schema['pattern'])
   if (pattern.includes('(ms|s|m|h|d)')) return 'duration'
   if (pattern.includes('(B|KiB|MiB|GiB)')) return 'size'
   switch (schema['type']) {
@@ -121,7 +121,7 @@ function kindOf(schema: JsonObject): string {
     case 'boolean':
       return '`true`, `false`'
     case 'integer':
-      return `number from ${schema['minimum']} to ${schema['maximum']}`
+      return `number from ${plain(schema['minimum'])} to ${plain(schema['maximum'])}`
     case 'null':
       return '`null`'
     case 'string':
@@ -141,6 +141,11 @@ function defaultOf(schema: JsonObject, lead: string): string {
 function code(value: JsonValue): string {
   const text = typeof value === 'string' ? value : JSON.stringify(value).replaceAll(',', ', ')
   return `\`${text}\``
+}
+
+/** A word or number of the schema as it is read; nothing when it is not there. */
+function plain(value: JsonValue | undefined): string {
+  return typeof value === 'string' ? value : value === undefined ? '' : JSON.stringify(value)
 }
 
 function json(value: JsonValue): string {

@@ -1,4 +1,4 @@
-import { type Command, Argument } from 'commander'
+import { Argument, type Command } from 'commander'
 import type { JsonObject } from '../core/json.ts'
 import type { CliIo } from './io.ts'
 

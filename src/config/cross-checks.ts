@@ -42,11 +42,11 @@ function checkPeers(config: Fields, add: Add): void {
   for (const [index, entry] of (peers ?? []).entries()) {
     const match = map(map(entry)?.['match'])
     if (!match || isAnyAccepted) continue
-    const conditions = ['uri', 'dns', 'cn', 'fingerprint256'].filter(key => typeof match[key] === 'string')
-    if (conditions.every(key => matchesAnything(String(match[key])))) {
+    const conditions = Object.entries(match).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
+    if (conditions.every(([, pattern]) => matchesAnything(pattern))) {
       const path = `peers[${index}].match`
       add(
-        conditions.length === 1 ? join(path, conditions[0] ?? '') : path,
+        conditions.length === 1 ? join(path, conditions[0]?.[0] ?? '') : path,
         'any certificate of the client CA would match; name the peer, or set unsafeAnyPeer: true',
       )
     }

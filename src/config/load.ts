@@ -28,9 +28,9 @@ export interface Loaded {
   /** As it is written: `${NAME}` unreplaced, no defaults, the policy file put in its place. */
   readonly written: JsonObject
   /** Turns what another part found wrong with a value (a pattern that does not compile, …) into a problem with a line. */
-  problemAt(path: string, message: string): ConfigProblem
+  readonly problemAt: (path: string, message: string) => ConfigProblem
   /** The text with every value from the environment shown as `${NAME}`, for messages of whatever origin. */
-  conceal(text: string): string
+  readonly conceal: (text: string) => string
 }
 
 /**

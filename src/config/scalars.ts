@@ -172,3 +172,8 @@ function isPrintable(value: string): boolean {
   }
   return true
 }
+
+/** A DNS name or an IP address, an IPv6 address with or without brackets. */
+export function isHostName(value: string): boolean {
+  return /^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$/.test(value) || /^\[?[0-9A-Fa-f:]{2,45}\]?$/.test(value)
+}

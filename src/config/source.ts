@@ -125,7 +125,7 @@ export function readSource(
     }
     if (isScalar(node)) {
       const written = node.value as JsonValue
-      const raw = typeof node.source === 'string' ? node.source : String(written)
+      const raw = node.source ?? JSON.stringify(written)
       if (!places.has(path)) places.set(path, { file, ...at(offset), written: raw })
       if (typeof written === 'string') return [substitute(written, path, offset), written]
       if (typeof written === 'number' && !Number.isFinite(written)) {
@@ -154,7 +154,7 @@ export function readSource(
           problem(path, keyOffset, 'a key must be a word or text')
           continue
         }
-        const name = String(key.source ?? key.value)
+        const name = key.source ?? JSON.stringify(key.value)
         const child = join(path, name)
         if (name.includes('${')) problem(child, keyOffset, '${…} is replaced in values only, not in keys')
         if (Object.hasOwn(values, name)) problem(child, keyOffset, 'the key is there twice')

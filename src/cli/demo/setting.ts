@@ -1,6 +1,6 @@
+import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import type { AddressInfo } from 'node:net'
 import type { DevName, DevPki } from '../../edge/pki.ts'
 import { type CliIo, styles } from '../io.ts'
 

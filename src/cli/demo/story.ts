@@ -86,7 +86,9 @@ export async function tellStory({ io, pki, port, sidecar }: Stage): Promise<bool
       allWell &&= isWell
       say(style.bold(`${index + 1}  ${chapter.title}`))
       say(`   ${chapter.told}`)
-      const call = `${chapter.tool}(${Object.values(chapter.args).map(value => JSON.stringify(value))})`
+      const call = `${chapter.tool}(${Object.values(chapter.args)
+        .map(value => JSON.stringify(value))
+        .join(', ')})`
       say(`   ${call}  ${shown(attempt, style)}${isWell ? '' : style.red('  (not what was expected)')}`)
       say(style.dim('   audit line'))
       for (const text of line ? facts(line) : ['none was written']) say(style.dim(`     ${text}`))
