@@ -64,6 +64,8 @@ export interface CaOptions {
   notAfter?: Date
   /** How many intermediates may follow; no limit when absent. */
   pathLength?: number
+  /** PEM of the key to certify, for a CA that is renewed with its key; a new one when absent. */
+  key?: string
 }
 
 export interface LeafOptions extends SubjectAltNames {
@@ -222,7 +224,7 @@ export async function mintDevPki(dir: string, options: DevPkiOptions = {}): Prom
 }
 
 function mintAuthority(issuer: CertificateAuthority | undefined, options: CaOptions): CertificateAuthority {
-  const keys = newKeys(options.keyType ?? 'ec-p256')
+  const keys = options.key === undefined ? newKeys(options.keyType ?? 'ec-p256') : keysOf(options.key)
   const subject: RelativeName[] = [['CN', options.name]]
   const pathLength = options.pathLength === undefined ? [] : [integer(options.pathLength)]
   const extensions = [

@@ -68,6 +68,7 @@ export class TrustSource {
   #loadedAtMs: number | undefined
   #problems: readonly TrustProblem[] = []
   #reported = ''
+  #isReconfigured = false
   #last: TrustOutcome = { result: 'kept', generation: 0, cause: 'start', problems: [] }
 
   constructor(options: TrustSourceOptions) {
@@ -103,6 +104,8 @@ export class TrustSource {
   async reconfigure(tls: TlsConfig): Promise<TrustOutcome> {
     await this.#watch?.stop()
     this.#tls = tls
+    // Contexts are made of the bundle and of these options, so even the same files have to be taken into use anew.
+    this.#isReconfigured = true
     return this.start()
   }
 
@@ -137,10 +140,11 @@ export class TrustSource {
     this.#problems = []
     this.#reported = ''
     const bundle = read.value
-    if (bundle.digest === current?.digest && bundle.crlCoverage === current.crlCoverage) {
+    if (bundle.digest === current?.digest && !this.#isReconfigured) {
       this.#last = { result: 'unchanged', generation, cause }
       return 'settled'
     }
+    this.#isReconfigured = false
     const published = this.live.publish(bundle)
     this.#loadedAtMs = this.#nowMs()
     const { warnings } = bundle

@@ -23,7 +23,7 @@ export function readPem(bytes: Buffer): Result<PemBlock[], PemFault> {
     const line = raw.trim()
     const [, verb, name = ''] = /^-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----$/.exec(line) ?? []
     if (verb === undefined) {
-      if (line.startsWith('-----')) return garbage(index, 'a malformed PEM boundary')
+      if (line.includes('-----BEGIN ') || line.includes('-----END ')) return garbage(index, 'a malformed PEM boundary')
       if (label !== undefined && line !== '') body.push(line)
       continue
     }
