@@ -82,7 +82,8 @@ function withEnvironment(schema: JsonValue): JsonValue {
   for (const [key, value] of Object.entries(schema)) {
     mapped[key] = key === 'default' || key === 'enum' || key === 'required' ? value : withEnvironment(value)
   }
-  const isCoerced = ['integer', 'number', 'boolean'].includes(String(mapped['type'])) || Array.isArray(mapped['enum'])
+  const isCoerced =
+    ['integer', 'number', 'boolean'].some(type => mapped['type'] === type) || Array.isArray(mapped['enum'])
   if (!isCoerced) return mapped
   const { description, default: otherwise, ...constraint } = mapped
   return {
