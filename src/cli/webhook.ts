@@ -74,10 +74,10 @@ async function serveWebhook(config: WebhookConfig, io: CliIo): Promise<void> {
     metrics: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
     appHealth: () => Promise.resolve(undefined),
   })
-  await admin.start()
+  const adminPort = await admin.start()
   await certificate.start()
   const port = await server.start()
-  log.info({ port, version: version() }, 'the webhook serves')
+  log.info({ port, adminPort, version: version() }, 'the webhook serves')
   const signal = await new Promise<string>(done => {
     io.onSignal('SIGTERM', () => done('SIGTERM'))
     io.onSignal('SIGINT', () => done('SIGINT'))
