@@ -162,7 +162,7 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
 }
 
 /** Nothing that ends a line, and nothing beyond a byte. Node's parser refuses most of it before; HTTP/2 and tests do not go that way. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+// oxlint-disable-next-line no-control-regex -- these are what is looked for
 const NOT_IN_A_VALUE = /[\0-\x08\x0a-\x1f\x7f\u0100-\uffff]/
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/
 const FORWARDED_FOR = /^[0-9A-Za-z:.,_[\]%\- ]{1,1024}$/

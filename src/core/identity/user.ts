@@ -73,7 +73,7 @@ const MAX_LENGTH = 256
 /** Printable ASCII without the comma. */
 const WORD = /^[\x20-\x2b\x2d-\x7e]{1,256}$/
 const PLAIN = /^[\x21-\x24\x26-\x2b\x2d-\x7e]*$/
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+// oxlint-disable-next-line no-control-regex -- these are what is looked for
 const CONTROLS = /[\0-\x1f\x7f-\x9f\u2028\u2029]/
 
 function invalidHeader(header: string, value: string): Result<never, Refusal> {
