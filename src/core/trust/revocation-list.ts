@@ -37,6 +37,14 @@ export function readRevocationList(der: Buffer): Result<RevocationList, Revocati
   const isFormed = algorithmId?.tag === TAG.oid && signature?.tag === TAG.bitString && signature.content[0] === 0
   if (content === undefined || fields === undefined || !isFormed || rest.length > 0) return malformed('is not DER')
 
+  const signedWith = oidText(algorithmId.content)
+  if (ALGORITHMS[signedWith] === undefined) {
+    return err({
+      code: 'crl_unsupported',
+      message: `is signed with an algorithm that is not supported (${signedWith})`,
+    })
+  }
+
   const start = fields[0]?.tag === TAG.integer ? 1 : 0
   const [, issuerField, thisUpdate, nextUpdate, ...optional] = fields.slice(start)
   const issuer = readName(issuerField)
@@ -49,7 +57,7 @@ export function readRevocationList(der: Buffer): Result<RevocationList, Revocati
   const entries = optional[0]?.tag === TAG.sequence ? optional[0] : undefined
   const extensions = optional.find(field => field.tag === 0xa0)
   const critical = criticalExtension(extensions === undefined ? undefined : childrenOf(extensions)?.[0])
-  if (critical !== undefined) return unsupported(critical)
+  if (critical !== undefined) return incomplete(critical)
 
   const revoked = new Set<string>()
   const list = entries?.content ?? Buffer.alloc(0)
@@ -59,7 +67,7 @@ export function readRevocationList(der: Buffer): Result<RevocationList, Revocati
     const serial = unsignedHex(serialField)
     if (entry === undefined || serial === undefined) return malformed('has a malformed entry')
     const ofEntry = criticalExtension(entryExtensions)
-    if (ofEntry !== undefined) return unsupported(ofEntry)
+    if (ofEntry !== undefined) return incomplete(ofEntry)
     revoked.add(serial)
     offset += entry.whole.length
   }
@@ -71,13 +79,13 @@ export function readRevocationList(der: Buffer): Result<RevocationList, Revocati
     der,
     signature: {
       content: content.whole,
-      algorithm: oidText(algorithmId.content),
+      algorithm: signedWith,
       value: signature.content.subarray(1),
     },
   })
 }
 
-/** Whether the holder of a key has signed the list. An algorithm that is not known here counts as no signature. */
+/** Whether the holder of a key has signed the list. */
 export function isSignedBy(list: RevocationList, publicKey: KeyObject): boolean {
   const known = ALGORITHMS[list.signature.algorithm]
   if (known === undefined || publicKey.asymmetricKeyType !== known.keyType) return false
@@ -96,12 +104,12 @@ function malformed(message: string): Result<never, RevocationFault> {
   return err({ code: 'crl_malformed', message })
 }
 
-function unsupported(extension: string): Result<never, RevocationFault> {
+function incomplete(extension: string): Result<never, RevocationFault> {
   const message = `is a delta, indirect or partitioned list (critical extension ${extension}); only full lists are read`
   return err({ code: 'crl_unsupported', message })
 }
 
-/** Signature algorithms by object identifier (RFC 5758, RFC 4055, RFC 8410). No SHA-1. */
+/** Signature algorithms by object identifier (RFC 5758, RFC 4055, RFC 8410). No SHA-1, and no RSA-PSS. */
 const ALGORITHMS: Readonly<Record<string, { keyType: string; digest: string | null }>> = {
   '1.2.840.10045.4.3.2': { keyType: 'ec', digest: 'sha256' },
   '1.2.840.10045.4.3.3': { keyType: 'ec', digest: 'sha384' },

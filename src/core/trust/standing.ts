@@ -1,9 +1,9 @@
 import { X509Certificate } from 'node:crypto'
 import type { ClientCertificate } from '../identity/caller.ts'
-import type { Result } from '../result.ts'
 import type { Authority } from './authorities.ts'
 import type { TrustBundle } from './bundle.ts'
-import { type CertificateFacts, readCertificate } from './certificate.ts'
+import type { CertificateFacts } from './certificate.ts'
+import { hasSigned, MAX_PATH, pathOf } from './peer-path.ts'
 import type { BelievedList } from './revocation.ts'
 import { isSignedBy } from './revocation-list.ts'
 
@@ -112,8 +112,7 @@ function upToAuthority(path: readonly CertificateFacts[], bundle: TrustBundle): 
 function signerOf(last: CertificateFacts | undefined, bundle: TrustBundle): Authority | undefined {
   const candidates = bundle.authorities.filter(({ facts }) => facts.subject.key === last?.issuer.key)
   if (last === undefined || candidates.length === 0) return undefined
-  const x509 = new X509Certificate(last.der)
-  const signer = candidates.find(candidate => x509.verify(candidate.x509.publicKey))
+  const signer = candidates.find(({ facts, x509 }) => hasSigned(facts, last, x509.publicKey))
   return currentOf(signer?.facts.authorityKey, bundle)
 }
 
@@ -148,46 +147,3 @@ function isSignedByIssuer(list: BelievedList, issuer: CertificateFacts): boolean
 }
 
 const signedBy = new WeakMap<BelievedList, Map<string, boolean>>()
-
-/**
- * Leaf and issuers in order, as far as each has really signed the one before; found out once for each certificate. What
- * the TLS layer hands over is what the peer has sent: with a forged namesake of its issuer, a peer could otherwise lead
- * away from the list that revokes it.
- */
-function pathOf(certificate: ClientCertificate): readonly CertificateFacts[] | undefined {
-  const known = paths.get(certificate)
-  if (known !== undefined) return known
-  const leaf = readCertificate(certificate.der)
-  if (!leaf.ok) return undefined
-  const path = [leaf.value]
-  let below = new X509Certificate(certificate.der)
-  // In whatever order they were sent; OpenSSL puts up with any.
-  const sent = certificate.chain.slice(0, MAX_PATH).map(readCertificate)
-  for (;;) {
-    const last = path.at(-1)
-    const isRoot = last === undefined || last.subject.key === last.issuer.key
-    const issuer = isRoot || path.length > MAX_PATH ? undefined : issuerAmong(sent, last, below)
-    if (issuer === undefined) break
-    path.push(issuer.facts)
-    below = issuer.x509
-  }
-  paths.set(certificate, path)
-  return path
-}
-
-function issuerAmong(
-  sent: readonly Result<CertificateFacts, string>[],
-  { issuer }: CertificateFacts,
-  below: X509Certificate,
-): { facts: CertificateFacts; x509: X509Certificate } | undefined {
-  for (const read of sent) {
-    if (!read.ok || !read.value.isCa || read.value.subject.key !== issuer.key) continue
-    const x509 = new X509Certificate(read.value.der)
-    if (below.verify(x509.publicKey)) return { facts: read.value, x509 }
-  }
-  return undefined
-}
-
-const paths = new WeakMap<ClientCertificate, readonly CertificateFacts[]>()
-
-const MAX_PATH = 10
