@@ -42,6 +42,7 @@ export type Refusal =
   | { reason: 'message_batch_refused'; detail: string }
   | { reason: 'message_header_mismatch'; header: string; detail: string }
   | { reason: 'message_params_invalid'; detail: string }
+  | { reason: 'message_method_removed'; method: string; version: string }
   | { reason: 'message_response_unsolicited' }
   | { reason: 'session_unknown' }
   | { reason: 'task_unknown' }
@@ -181,6 +182,8 @@ export function answerFor(refusal: Refusal): RefusalAnswer {
       return rpc(400, -32020, `header ${refusal.header} and body disagree: ${refusal.detail}`)
     case 'message_params_invalid':
       return rpc(400, -32602, `invalid params: ${refusal.detail}`)
+    case 'message_method_removed':
+      return rpc(404, -32601, `Method not found: ${refusal.version} has no ${refusal.method}`)
     case 'message_response_unsolicited':
       return rpc(400, -32600, 'no request of the server waits for this response')
     case 'session_unknown':

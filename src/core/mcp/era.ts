@@ -17,6 +17,25 @@ export function isModern(version: string): boolean {
   return version >= FIRST_MODERN
 }
 
+/**
+ * Whether a method of the legacy era is none in the modern one: no handshake, no ping, no sessions to subscribe in.
+ *
+ * @source  MCP 2026-07-28 changelog (HTTP 404 with -32601); SEP-2663 (tasks/result, tasks/list).
+ */
+export function isRemoved(method: string): boolean {
+  return REMOVED.has(method)
+}
+
+const REMOVED: ReadonlySet<string> = new Set([
+  'initialize',
+  'ping',
+  'logging/setLevel',
+  'resources/subscribe',
+  'resources/unsubscribe',
+  'tasks/result',
+  'tasks/list',
+])
+
 /** Which era a single message belongs to, and the revision that it claims. */
 export interface EraReading {
   readonly era: Era

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { JsonObject, JsonValue } from '../json.ts'
 import type { Refusal } from '../refusal.ts'
 import { err, ok, type Result } from '../result.ts'
-import { CLIENT_INFO_KEY, hasModernClaim, headerMismatch, isModern, readEra } from './era.ts'
+import { CLIENT_INFO_KEY, hasModernClaim, headerMismatch, isModern, isRemoved, readEra } from './era.ts'
 import { foldName, LONGEST_FOLDED } from './fold.ts'
 import { show } from './key-ledger.ts'
 import type { Message, Posted, RpcId } from './message.ts'
@@ -177,6 +177,10 @@ function readMessage(
     const claimed = kind === 'request' && era.version !== undefined && hasModernClaim(params)
     const mismatch = headerMismatch(headers, method, params, claimed)
     if (mismatch !== undefined) return err(mismatch)
+  }
+  // Before anything that it names is looked at: it has no params that could be right, and no task of this era.
+  if (kind === 'request' && era.era === 'modern' && era.version !== undefined && isRemoved(method)) {
+    return err({ reason: 'message_method_removed', method, version: era.version })
   }
   const reach = reachOf(method, params)
   if (!reach.ok) return reach
