@@ -39,8 +39,8 @@ export async function followTrust(tls: TlsConfig, options: Partial<TrustSourceOp
       },
       missed: changed => missed.push(...changed),
     },
-    // Half of the default, so that the many tests of one situation each stay short.
-    watch: { debounceMs: 50, pollMs: 600_000 },
+    // Shorter than the default, so that the many tests of one situation each stay short.
+    watch: { debounceMs: 20, pollMs: 600_000 },
     ...options,
   })
   onTestFinished(() => source.stop())
