@@ -41,6 +41,7 @@ import { UpstreamWatch } from './edge/upstream-watch.ts'
 import { ExchangeBook } from './journey/exchange-book.ts'
 import { peerOf } from './journey/identify.ts'
 import { judgeStream } from './journey/judge-stream.ts'
+import { Catalog, listChangedEvents } from './journey/list-changes.ts'
 import { OpenStreams } from './journey/open-streams.ts'
 import { serveCall } from './journey/serve-call.ts'
 import { SessionCalls } from './journey/session-calls.ts'
@@ -118,6 +119,7 @@ class Running implements Sidecar {
   readonly #ownership = new Ownership()
   readonly #streams: OpenStreams
   readonly #sessionCalls = new SessionCalls()
+  readonly #catalog = new Catalog()
   readonly #standing = new ConnectionStanding()
   #loaded: ReadSettings['loaded']
   #redactor: Redactor
@@ -354,7 +356,10 @@ class Running implements Sidecar {
       sessionCalls: this.#sessionCalls,
       metadata: () => this.#metadata,
       closedFor: () => this.#closedFor(),
-      learnTools: names => this.#metrics.learnTools(names),
+      learn: (kind, name) => {
+        this.#catalog.learn(kind, name)
+        if (kind === 'tool') this.#metrics.learnTools([name])
+      },
     })
     return new Listener({
       address: config.listen.address,
@@ -445,7 +450,10 @@ class Running implements Sidecar {
     }
     const settings = this.#settings.current()
     this.#standing.judgeByPeers(this.connections(), connection => peerOf(connection, settings) !== undefined)
-    this.#streams.judgeAgain(call => judgeStream(call, next, Date.now()))
+    this.#streams.judgeAgain(
+      call => judgeStream(call, next, Date.now()),
+      call => listChangedEvents(call, previous, next, this.#catalog, Date.now()),
+    )
   }
 
   #newVerifier(config: Config): JwtVerifier | undefined {

@@ -46,6 +46,10 @@ export class EventPassage implements Passage, SseHandler {
     return this.#fault ?? this.#reader.fault ?? this.#parts.answers.fault
   }
 
+  get atBoundary(): boolean {
+    return this.#reader.atBoundary
+  }
+
   get stopped(): boolean {
     return this.#reader.stopped
   }

@@ -59,11 +59,15 @@ export class OpenStreams {
     }
   }
 
-  /** Ends the streams of which `judge` says why their caller may not have them any more. */
-  judgeAgain(judge: (call: Admitted) => string | undefined): void {
+  /**
+   * Another generation of the configuration is in use: ends the streams of which `judge` says why their caller may not
+   * have them any more, and gives the others what `tell` has for them.
+   */
+  judgeAgain(judge: (call: Admitted) => string | undefined, tell: (call: Admitted) => readonly Buffer[]): void {
     for (const relay of [...this.#streams.keys()]) {
       const reason = judge(relay.call)
       if (reason !== undefined) relay.interrupt(reason)
+      else for (const event of tell(relay.call)) relay.inject(event)
     }
   }
 }

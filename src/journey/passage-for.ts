@@ -22,7 +22,8 @@ export interface PassageParts {
     forgetSession(id: string): void
   }
   readonly sessionCalls: SessionCalls
-  readonly learnTools: (names: readonly string[]) => void
+  /** The server's own lists have shown this name. */
+  readonly learn: (kind: 'tool' | 'prompt' | 'resource', name: string) => void
 }
 
 /** Gathers what the server will say to the requests of a call, and what its lists may show to this caller. */
@@ -35,13 +36,7 @@ export function answersFor(call: Admitted, parts: PassageParts): AnswerParts {
   return {
     answers: new CallAnswers(awaited, task => owners.claimTask(task, owner)),
     isList,
-    shows: isList
-      ? shownTo(
-          call,
-          id => owners.ownsTask(id, owner),
-          name => parts.learnTools([name]),
-        )
-      : showsNothing,
+    shows: isList ? shownTo(call, id => owners.ownsTask(id, owner), parts.learn) : showsNothing,
   }
 }
 

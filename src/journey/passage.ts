@@ -20,6 +20,8 @@ export interface Passage {
   readonly rewrites: boolean
   /** Asks for the end at the next event boundary. @returns whether that is now. */
   stop(): boolean
+  /** No event is half passed on: one of our own may go in between. False for everything but event streams. */
+  readonly atBoundary: boolean
   /** After `stop`: the boundary has been passed on, nothing more may be. */
   readonly stopped: boolean
 }
@@ -31,6 +33,7 @@ export class PlainPassage implements Passage {
   readonly rpcError = undefined
   readonly rewrites = false
   readonly stopped = false
+  readonly atBoundary = false
 
   /** @param outcome  Undefined when the answer to the call is to come elsewhere. */
   constructor(outcome: Outcome | undefined) {
@@ -54,6 +57,7 @@ export class PlainPassage implements Passage {
 export class JsonPassage implements Passage {
   readonly rewrites: boolean = false
   readonly stopped = false
+  readonly atBoundary = false
   readonly #answers: CallAnswers
   readonly #scan: AnswerScan
 
@@ -92,6 +96,7 @@ export class JsonPassage implements Passage {
 export class ListPassage implements Passage {
   readonly rewrites = true
   readonly stopped = false
+  readonly atBoundary = false
   readonly #answers: CallAnswers
   readonly #filter: ListFilter
   readonly #limitBytes: number

@@ -68,6 +68,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   #deferred = false
   #closed = false
   giveUpMono = 0
+  /** Events of our own that wait for a boundary. */
+  readonly #injected: Buffer[] = []
 
   constructor(call: Admitted, parts: RelayParts) {
     this.call = call
@@ -155,6 +157,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
         flows = this.#reply.write(piece)
       }
     }
+    if (this.#injected.length > 0) this.#writeInjected()
     if (this.#passage.stopped) this.#endStream()
     return flows
   }
@@ -246,6 +249,18 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     if (!this.#isStream || this.#passage === undefined) return
     this.#exchange.error = `stream ended: ${reason}`
     if (this.#passage.stop()) this.#endStream()
+  }
+
+  /** Puts an event of our own into the stream, between two of the server's. */
+  inject(event: Buffer): void {
+    if (this.#over || !this.#isStream) return
+    this.#injected.push(event)
+    this.#writeInjected()
+  }
+
+  #writeInjected(): void {
+    if (this.#waiting !== undefined || this.#passage?.atBoundary !== true) return
+    for (const event of this.#injected.splice(0)) this.#reply.write(event)
   }
 
   /** The line is with the kernel: what has waited for it may go. */

@@ -7,18 +7,16 @@ import type { Called } from './call.ts'
 export function shownTo(
   call: Called,
   ownsTask: (id: string) => boolean,
-  learnTool: (name: string) => void,
+  learn: (kind: 'tool' | 'prompt' | 'resource', name: string) => void,
 ): (kind: ListedKind, name: string) => boolean {
   const { policy } = call.settings.value
   const { caller } = call
   return (kind, name) => {
     switch (kind) {
       case 'tool':
-        // The server's own list closes the set of names that metrics may show.
-        learnTool(name)
-        return visible(policy, caller, 'tool', name)
       case 'prompt':
       case 'resource':
+        learn(kind, name)
         return visible(policy, caller, kind, name)
       case 'template':
         return visibleTemplate(policy, caller, name)
