@@ -81,6 +81,10 @@ export class Metrics {
     this.#now = now
     this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
     this.learnTools(policyTools)
+    // There from the beginning, so that the first failure is seen as an increase.
+    for (const what of ['config', 'trust']) {
+      for (const result of ['loaded', 'kept']) this.#reloads.add(what + SEPARATOR + result, 0)
+    }
     const ours: Metric[] = [
       this.#toolCalls,
       this.#toolSeconds,
