@@ -12,9 +12,10 @@ import { compileHosts, type HostRules } from './core/identity/host-origin.ts'
 import type { JsonValue } from './core/json.ts'
 import { readAppProbes } from './core/manifest/app-probes.ts'
 import type { Refusal } from './core/refusal.ts'
+import { ok } from './core/result.ts'
 import type { TrustBundle } from './core/trust/bundle.ts'
 import { readClientCertificate } from './core/trust/certificate.ts'
-import { judgeHandshake } from './core/trust/standing.ts'
+import { judgeHandshake, verifiedIssuers } from './core/trust/standing.ts'
 import { secureContextOptions } from './core/trust/tls-options.ts'
 import { Breaker } from './core/upstream/breaker.ts'
 import { AdminServer, type Check } from './edge/admin.ts'
@@ -367,7 +368,7 @@ class Running implements Sidecar {
       deadlines: DEADLINES,
       secureContext,
       maxConnectionAgeMs: config.tls.maxConnectionAgeMs,
-      readCertificate: readClientCertificate,
+      readCertificate: (der, sent) => this.#readCertificate(der, sent),
       judge: certificate => {
         const bundle = this.#trust.live.current().value
         return bundle === undefined ? 'NO_TRUST' : judgeHandshake(certificate, bundle, Date.now())
@@ -390,6 +391,14 @@ class Running implements Sidecar {
         handshake: (result, version) => this.#metrics.handshake(result === 'accepted' ? 'ok' : 'refused', version),
       },
     })
+  }
+
+  /** With the chain as it was verified, not as the peer has sent it: others are shown it in headers. */
+  #readCertificate(der: Buffer, sent: readonly Buffer[]): ReturnType<typeof readClientCertificate> {
+    const read = readClientCertificate(der, sent)
+    const bundle = this.#trust.live.current().value
+    if (!read.ok || bundle === undefined) return read
+    return ok({ ...read.value, chain: verifiedIssuers(read.value, bundle) ?? [] })
   }
 
   #onTrust(outcome: TrustOutcome & { result: 'loaded' | 'kept' }): void {

@@ -10,6 +10,7 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
 import { NodeArrival } from './arrival-node.ts'
 import { Connection } from './connection.ts'
+import { setServerContext } from './tls-repairs.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
@@ -102,6 +103,7 @@ export class Listener {
       maxOutstandingPings: 4,
       settings: { maxConcurrentStreams: 256, maxHeaderListSize: limits.headerBytes, enableConnectProtocol: false },
     } as http2.SecureServerOptions)
+    setServerContext(this.#server, options.secureContext)
     this.#server.maxConnections = limits.connections
     this.#gate()
   }
@@ -133,7 +135,7 @@ export class Listener {
 
   /** For new handshakes; connections that are open keep what they have. */
   setSecureContext(context: SecureContextOptions): void {
-    this.#server.setSecureContext(context)
+    setServerContext(this.#server, context)
   }
 
   /** Accepts no more connections. */
@@ -166,7 +168,7 @@ export class Listener {
     server.on('drop', data => this.#refused('TOO_MANY_CONNECTIONS', data?.remoteAddress ?? '', undefined, ''))
     server.on('session', session => {
       const connection = this.#entering
-      if (connection === undefined) return void session.destroy()
+      if (connection === undefined) return session.destroy()
       this.#bySession.set(session, connection)
       connection.attach(session)
       session.on('error', ignore)
@@ -188,7 +190,8 @@ export class Listener {
     })
     server.on('connect', (request: http2.Http2ServerRequest, second: Socket | http2.Http2ServerResponse) => {
       // HTTP/1.1 hands over the bare socket, HTTP/2 an answer like any other.
-      if (second instanceof net.Socket) this.#answerRaw(second, { reason: 'request_upgrade_refused' }, '400 Bad Request')
+      if (second instanceof net.Socket)
+        this.#answerRaw(second, { reason: 'request_upgrade_refused' }, '400 Bad Request')
       else server.emit('request', request, second)
     })
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#onUnparseable(error, socket))
