@@ -189,7 +189,8 @@ export function answerFor(refusal: Refusal): RefusalAnswer {
     case 'session_unknown':
       return rpc(404, -32001, 'Session not found')
     case 'task_unknown':
-      return rpc(404, -32001, 'Task not found')
+      // In-band: to a client with a session, 404 means that the session is gone. @source SEP-2663, MCP 2025-11-25 tasks
+      return { status: 404, code: -32602, message: 'Task not found', inBand: true }
 
     case 'tool_not_permitted':
       return { ...inBand(403, `Permission denied: tool ${quote(refusal.name)}`), data: { rule: refusal.rule } }

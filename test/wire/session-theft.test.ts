@@ -289,7 +289,8 @@ describe.each(['modern', 'legacy'] as const)('a task (%s)', era => {
       for (const method of methods) {
         const stolen = await thief.send('POST', '/mcp', ...message(method, { taskId: 'task-1' }, 'task-1'))
         const unknown = await thief.send('POST', '/mcp', ...message(method, { taskId: 'task-9' }, 'task-9'))
-        expect(stolen.status, method).toBe(404)
+        expect(stolen.status, method).toBe(200)
+        expect(JSON.parse(stolen.text).error, method).toMatchObject({ code: -32602, message: 'Task not found' })
         expect(shape(stolen)).toBe(shape(unknown))
         expect(stolen.text).not.toContain('secret')
       }
