@@ -4,8 +4,12 @@ import type { Settings } from '../live/settings.ts'
 import type { Admitted } from './call.ts'
 import { Relay, type RelayParts } from './relay.ts'
 
-/** Sends the very bytes that were checked, with headers that the upstream can trust, and relays the answer. */
-export function forward(admitted: Admitted, parts: RelayParts): Relay {
+/**
+ * Sends the very bytes that were checked, with headers that the upstream can trust, and relays the answer.
+ *
+ * @param epoch  The breaker's, when it let the call pass.
+ */
+export function forward(admitted: Admitted, parts: RelayParts, epoch: number): Relay {
   const { arrival, caller, exchange, headers, posted, route, settings } = admitted
   const hasBody = route.kind === 'post'
   const upstreamHeaders = buildUpstreamHeaders(settings.value.identity, headers, caller, {
@@ -14,7 +18,7 @@ export function forward(admitted: Admitted, parts: RelayParts): Relay {
     contentLength: hasBody ? posted.bytes.length : undefined,
   })
   const { timeouts } = settings.value.config.upstream
-  const relay = new Relay(admitted, parts)
+  const relay = new Relay(admitted, parts, epoch)
   relay.start({
     method: hasBody ? 'POST' : route.kind === 'stream' ? 'GET' : 'DELETE',
     path: arrival.target,

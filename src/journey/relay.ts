@@ -27,10 +27,12 @@ export interface RelayParts {
   settle(call: Admitted): void
   streamOpened(relay: Relay): void
   streamClosed(relay: Relay): void
-  /** Tells the breaker how the upstream did. */
-  note(failed: boolean): void
+  /** Tells the breaker how the upstream did; `epoch` is the breaker's when it let the call pass. */
+  note(failed: boolean, epoch: number): void
+  /** A stream has begun well; its end may be hours away. */
+  began(epoch: number): void
   /** The call ended without saying anything of the upstream. */
-  forget(): void
+  forget(epoch: number): void
 }
 
 /** What is known of the answer to a call before it comes. */
@@ -50,6 +52,7 @@ export interface AnswerParts {
 export class Relay implements AnswerSink, OpenCall, PendingCall {
   readonly call: Admitted
   readonly #parts: RelayParts
+  readonly #epoch: number
   readonly #exchange: Exchange
   readonly #reply: Reply
   #upstream: UpstreamCall | undefined
@@ -71,9 +74,10 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   /** Events of our own that wait for a boundary. */
   readonly #injected: Buffer[] = []
 
-  constructor(call: Admitted, parts: RelayParts) {
+  constructor(call: Admitted, parts: RelayParts, epoch: number) {
     this.call = call
     this.#parts = parts
+    this.#epoch = epoch
     this.#exchange = call.exchange
     this.#reply = call.arrival.reply
     this.#expected = parts.answersFor(call)
@@ -122,6 +126,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
       return
     }
     this.#isStream = true
+    if (status < 500) this.#parts.began(this.#epoch)
     this.#parts.streamOpened(this)
     this.#exchange.streamed = true
     this.#waiting = []
@@ -236,7 +241,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   fail(failure: UpstreamFailure): void {
     if (this.#over) return
     this.#exchange.upstreamEndedMono = performance.now()
-    if (!this.#noted) this.#parts.note(true)
+    if (!this.#noted) this.#parts.note(true, this.#epoch)
     this.#noted = true
     this.#exchange.error = `upstream ${failure.kind}: ${failure.detail}`
     this.#drop(refusalFor(failure))
@@ -345,9 +350,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     this.#deferred = false
     // A call that its client broke off says nothing about the server.
     if (this.#noted) return this.#settleRest()
-    if (this.#exchange.status >= 500 || this.#expected.answers.isInternalError) this.#parts.note(true)
-    else if (this.#exchange.status > 0) this.#parts.note(false)
-    else this.#parts.forget()
+    if (this.#exchange.status >= 500 || this.#expected.answers.isInternalError) this.#parts.note(true, this.#epoch)
+    else if (this.#exchange.status > 0) this.#parts.note(false, this.#epoch)
+    else this.#parts.forget(this.#epoch)
     this.#settleRest()
   }
 

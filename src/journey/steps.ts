@@ -63,8 +63,9 @@ export function makeSteps(parts: StepParts): Steps {
     },
     streamOpened: relay => streams.add(relay),
     streamClosed: relay => streams.delete(relay),
-    note: failed => breaker.note(failed, performance.now()),
-    forget: () => breaker.forget(),
+    note: (failed, epoch) => breaker.note(failed, performance.now(), epoch),
+    began: epoch => breaker.began(performance.now(), epoch),
+    forget: epoch => breaker.forget(epoch),
   }
 
   function answerRefusal(arrival: Arrival, exchange: Exchange, refusal: Refusal, id: RpcId | undefined): void {
@@ -105,7 +106,7 @@ export function makeSteps(parts: StepParts): Steps {
         admitted.lease?.release()
         return answerRefusal(admitted.arrival, admitted.exchange, refusal, undefined)
       }
-      forward(admitted, relayParts)
+      forward(admitted, relayParts, breaker.epoch)
     },
 
     refuseUnread(connection, refusal) {

@@ -1,6 +1,6 @@
 /**
  * A circuit breaker over one upstream. It opens when, within the window, at least `minimum` calls ended and at least
- * `errorPercent` of them failed; after `openForMs` one call is let through, and its end decides.
+ * `errorPercent` of them failed; after `openForMs` one call is let through as a probe, and what becomes of it decides.
  *
  * What counts as failed is the caller's word: HTTP 5xx, connections that break, deadlines, JSON-RPC -32603, and not a
  * tool's own `isError`. Times are ms of a monotonic clock, handed in.
@@ -26,6 +26,7 @@ export class Breaker {
   #openUntilMono = 0
   #state: BreakerState = 'closed'
   #probing = false
+  #epoch = 0
 
   constructor(options: BreakerOptions) {
     this.#options = options
@@ -36,27 +37,35 @@ export class Breaker {
     return this.#state
   }
 
+  /**
+   * Another number after each change of state. A call keeps the one that it was admitted in: how it ends is news only as
+   * long as that has not changed. Else a stream that was opened in better times would, at its end, close a breaker that
+   * is being probed.
+   */
+  get epoch(): number {
+    return this.#epoch
+  }
+
   /** @returns undefined when the call may go, else after how many ms another may be tried. */
   admit(nowMono: number): number | undefined {
     if (this.#state === 'closed') return undefined
     if (this.#state === 'open') {
       if (nowMono < this.#openUntilMono) return Math.ceil(this.#openUntilMono - nowMono)
-      this.#state = 'half-open'
-      this.#probing = false
+      this.#become('half-open')
     }
     if (this.#probing) return Math.min(1000, this.#options.openForMs)
     this.#probing = true
     return undefined
   }
 
-  /** How a call that was admitted has ended. */
-  note(failed: boolean, nowMono: number): void {
+  /** How a call that was admitted in `epoch` has ended. */
+  note(failed: boolean, nowMono: number, epoch: number): void {
+    if (epoch !== this.#epoch || this.#state === 'open') return
     if (this.#state === 'half-open') {
       if (failed) this.#open(nowMono)
       else this.#close(nowMono)
       return
     }
-    if (this.#state === 'open') return
     this.#advance(nowMono)
     const at = this.#slice % SLICES
     if (!failed) {
@@ -74,20 +83,29 @@ export class Breaker {
       this.#open(nowMono)
   }
 
-  /** A call that was admitted ended without saying anything about the upstream (the client left). */
-  forget(): void {
-    if (this.#state === 'half-open') this.#probing = false
+  /** The answer to a call has begun well and may go on for hours: a probe need not wait for the end of a stream. */
+  began(nowMono: number, epoch: number): void {
+    if (this.#state === 'half-open' && epoch === this.#epoch) this.#close(nowMono)
+  }
+
+  /** A call ended without saying anything about the upstream (the client left): another one may be the probe. */
+  forget(epoch: number): void {
+    if (this.#state === 'half-open' && epoch === this.#epoch) this.#probing = false
+  }
+
+  #become(state: BreakerState): void {
+    this.#state = state
+    this.#probing = false
+    this.#epoch += 1
   }
 
   #open(nowMono: number): void {
-    this.#state = 'open'
-    this.#probing = false
+    this.#become('open')
     this.#openUntilMono = nowMono + this.#options.openForMs
   }
 
   #close(nowMono: number): void {
-    this.#state = 'closed'
-    this.#probing = false
+    this.#become('closed')
     this.#good.fill(0)
     this.#failed.fill(0)
     this.#slice = Math.floor(nowMono / this.#sliceMs)
