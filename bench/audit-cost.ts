@@ -20,14 +20,15 @@ const argSets = [
   { query: 'how to rotate a certificate', limit: 20 },
   { query: 'overview', path: '/srv/docs/readme.md', recursive: true, options: { depth: 3, tags: ['a', 'b'] } },
 ]
-// As the journey makes them: a new exchange for each call, a user from the cache of identities, a verdict of the index.
-const { user, verdict, connection, generation } = exchangeWith()
+// As the journey makes them: a new exchange for each call, a peer and a user that are known already, a verdict of the index.
+const { user, peer, verdict, connection, generation } = exchangeWith()
 const bodies = argSets.map(args => JSON.stringify(args))
 const exchangeOf = (i: number): Exchange =>
   exchangeWith({
     requestId: randomUUID(),
     startedAtMs: 1_795_000_000_000 + i,
     user,
+    peer,
     verdict,
     connection,
     generation,

@@ -7,8 +7,10 @@ import { AsciiJson } from './ascii-json.ts'
 import { SEAL_BYTES } from './chain.ts'
 import { argsDigest } from './digest.ts'
 import type { ConnectionFacts, Exchange } from './exchange.ts'
-import { compileRedactor, type Redactor } from './redact.ts'
+import { compileRedactor } from './redact.ts'
 import type { Generations, SidecarFact } from './sidecar-fact.ts'
+import { refusalDetail } from './refusal-detail.ts'
+import { type Called, type ClientSaid, sameCalled, sameClient, samePeer, sameUser } from './same.ts'
 import { isoTime } from './time.ts'
 
 export type ExchangeEvent = 'mcp.call' | 'mcp.started' | 'mcp.refused' | 'mcp.stream.open' | 'mcp.stream.close'
@@ -55,6 +57,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   const peers = new WeakMap<ConnectionFacts, { peer: Peer | undefined; member: string }>()
   const clients = new WeakMap<ConnectionFacts, { x: ClientSaid; member: string }>()
   const users = new Map<string, { user: User; member: string }>()
+  const called = new Map<string, { said: Called; member: string }>()
   const decisions = new WeakMap<Verdict, string>()
   let lastGeneration: Generations = { config: -1, trust: -1 }
   let tail = ''
@@ -135,7 +138,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   function peerMember(x: { connection: ConnectionFacts; peer: Peer | undefined }, cap: Caps): string {
     if (cap === TIGHT) return peerText(x.connection, x.peer, cap)
     const known = peers.get(x.connection)
-    if (known !== undefined && known.peer === x.peer) return known.member
+    if (known !== undefined && samePeer(known.peer, x.peer)) return known.member
     const member = whole(() => peerText(x.connection, x.peer, cap))
     if (member.whole) peers.set(x.connection, { peer: x.peer, member: member.text })
     return member.text
@@ -162,7 +165,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     if (known !== undefined && (known.user === user || sameUser(known.user, user))) return known.member
     const member = whole(() => userText(user, cap))
     if (member.whole) {
-      if (users.size >= MAX_KNOWN_USERS) users.clear()
+      if (users.size >= MAX_KNOWN) users.clear()
       users.set(user.id, { user, member: member.text })
     }
     return member.text
@@ -178,24 +181,40 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   }
 
   function mcpMember(x: Exchange, message: Message | undefined, brief: boolean, cap: Caps): string {
-    let line = ''
-    if (message !== undefined) {
-      line += `,"era":"${message.era}"`
-      if (message.version !== undefined) line += `,"version":${text(message.version, cap.name)}`
-      if (message.method !== '') line += `,"method":${text(message.method, cap.name)}`
-      let seen = ''
-      for (const object of message.objects) {
-        // The first of each kind: a message of the protocol has no second one.
-        if (seen.includes(object.kind)) continue
-        seen += object.kind
-        line += `,"${object.kind}":${text(object.name, object.kind === 'resource' ? cap.uri : cap.name)}`
-      }
-      if (message.id !== undefined && !brief) {
-        line += `,"rpcId":${typeof message.id === 'number' ? message.id : text(message.id, cap.name)}`
-      }
+    let line = message === undefined ? '' : calledMembers(message, cap)
+    if (message?.id !== undefined && !brief) {
+      line += `,"rpcId":${typeof message.id === 'number' ? message.id : text(message.id, cap.name)}`
     }
     if (x.session !== undefined) line += `,"session":${json.string(x.session, 80)}`
     return line === '' ? '' : `,"mcp":{${line.slice(1)}}`
+  }
+
+  function calledMembers(message: Message, cap: Caps): string {
+    const [object] = message.objects
+    if (cap === TIGHT || object === undefined || message.objects.length > 1) return calledText(message, cap)
+    const known = called.get(object.name)
+    if (known !== undefined && sameCalled(known.said, message, object)) return known.member
+    const member = whole(() => calledText(message, cap))
+    if (member.whole) {
+      if (called.size >= MAX_KNOWN) called.clear()
+      const { era, version, method } = message
+      called.set(object.name, { said: { era, version, method, kind: object.kind }, member: member.text })
+    }
+    return member.text
+  }
+
+  function calledText(message: Message, cap: Caps): string {
+    let line = `,"era":"${message.era}"`
+    if (message.version !== undefined) line += `,"version":${text(message.version, cap.name)}`
+    if (message.method !== '') line += `,"method":${text(message.method, cap.name)}`
+    let seen = ''
+    for (const object of message.objects) {
+      // The first of each kind: a message of the protocol has no second one.
+      if (seen.includes(object.kind)) continue
+      seen += object.kind
+      line += `,"${object.kind}":${text(object.name, object.kind === 'resource' ? cap.uri : cap.name)}`
+    }
+    return line
   }
 
   function decisionMember(x: Exchange, cap: Caps): string {
@@ -225,7 +244,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     if (x.rpcError !== undefined) {
       line += `,"rpcError":{"code":${x.rpcError.code},"message":${text(x.rpcError.message, cap.name)}}`
     }
-    const error = x.error ?? (x.refusal === undefined ? undefined : detailOf(x.refusal))
+    const error = x.error ?? (x.refusal === undefined ? undefined : refusalDetail(x.refusal))
     if (error !== undefined) line += `,"error":${text(error, cap.uri)}`
     if (brief) return line
     if (x.endedMono !== undefined) line += `,"durationMs":${micros(x.endedMono - x.startedMono)}`
@@ -349,67 +368,7 @@ function podMember(origin: Origin, json: AsciiJson): string {
   return line === '' ? '' : `,"pod":{${line.slice(1)}}`
 }
 
-/** What a client says of itself, which is the same for most calls of a connection. */
-interface ClientSaid {
-  readonly forwardedFor: string | undefined
-  readonly userAgent: string | undefined
-  readonly name: string | undefined
-  readonly version: string | undefined
-}
-
-function sameClient(known: ClientSaid, x: Exchange, said: Message['clientInfo']): boolean {
-  return (
-    known.forwardedFor === x.forwardedFor &&
-    known.userAgent === x.userAgent &&
-    known.name === said?.name &&
-    known.version === said?.version
-  )
-}
-
-function sameUser(a: User, b: User): boolean {
-  return (
-    a.id === b.id &&
-    a.org === b.org &&
-    a.email === b.email &&
-    a.source === b.source &&
-    sameList(a.scopes, b.scopes) &&
-    sameList(a.roles, b.roles) &&
-    sameList(a.scopesCut, b.scopesCut)
-  )
-}
-
-function sameList(a: readonly string[], b: readonly string[]): boolean {
-  if (a === b) return true
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
-}
-
-const MAX_KNOWN_USERS = 2048
-
-/** What a refusal knows beyond its reason, for the operator. */
-function detailOf(refusal: Refusal): string | undefined {
-  if ('detail' in refusal) return refusal.detail
-  switch (refusal.reason) {
-    case 'peer_not_listed':
-      return refusal.presented
-    case 'peer_may_not_assert':
-      return `${refusal.field}: ${refusal.value}`
-    case 'user_header_ambiguous':
-      return refusal.header
-    case 'request_host_not_accepted':
-      return refusal.host
-    case 'request_origin_not_accepted':
-      return refusal.origin
-    case 'request_path_unknown':
-      return refusal.path
-    case 'quota_exhausted':
-    case 'quota_concurrency':
-      return `quota ${refusal.quota}, limit ${refusal.limit}`
-    default:
-      return undefined
-  }
-}
+const MAX_KNOWN = 2048
 
 /** Milliseconds with three decimals; put together from integers, because printing a double costs more than a hash. */
 function micros(ms: number): string {
@@ -417,5 +376,3 @@ function micros(ms: number): string {
   const rest = whole % 1000
   return `${(whole - rest) / 1000}.${rest < 10 ? '00' : rest < 100 ? '0' : ''}${rest}`
 }
-
-export type { Redactor }

@@ -1,7 +1,9 @@
-import { hash, type KeyObject } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { type CheckpointClaim, verifyCheckpoint } from './checkpoint.ts'
 import { GENESIS } from './chain.ts'
 import { Missing } from './missing.ts'
+import { type ChainedLine, readChained } from './chained-line.ts'
+import type { Place, Problem, ProblemKind, Report, VerifyOptions } from './verify-report.ts'
 
 /**
  * Holds audit lines against their chains, one line after the other in the order of the files.
@@ -25,7 +27,7 @@ export class Verifier {
   /** @param bytes  One line without its line feed and without what a container runtime put around it. */
   line(bytes: Buffer, place: Place): void {
     if (bytes.length === 0) return this.#foreignLine(place, 'an empty line')
-    const line = readTail(bytes)
+    const line = readChained(bytes)
     if (typeof line === 'string') return this.#foreignLine(place, line)
     this.#lines += 1
 
@@ -73,7 +75,7 @@ export class Verifier {
     }
   }
 
-  #first(line: Tail, place: Place): void {
+  #first(line: ChainedLine, place: Place): void {
     const { from } = this.#options
     const state: ChainState = {
       id: line.id,
@@ -106,7 +108,7 @@ export class Verifier {
     state.missing.add(1, line.seq - 1)
   }
 
-  #next(state: ChainState, line: Tail, place: Place, intact: boolean): void {
+  #next(state: ChainState, line: ChainedLine, place: Place, intact: boolean): void {
     const expected = state.lastSeq + 1
     if (state.closed && line.event !== 'audit.checkpoint') {
       this.#report('after-close', place, `line ${line.seq} comes after the closing line of its chain`)
@@ -136,7 +138,7 @@ export class Verifier {
   }
 
   /** What a line says about its chain. */
-  #note(state: ChainState, line: Tail, bytes: Buffer, place: Place, intact: boolean): void {
+  #note(state: ChainState, line: ChainedLine, bytes: Buffer, place: Place, intact: boolean): void {
     remember(state, line)
     switch (line.event) {
       case 'sidecar.started': {
@@ -170,7 +172,7 @@ export class Verifier {
     }
   }
 
-  #checkpoint(state: ChainState, claim: Record<string, unknown> | undefined, line: Tail, place: Place): void {
+  #checkpoint(state: ChainState, claim: Record<string, unknown> | undefined, line: ChainedLine, place: Place): void {
     state.checkpoints += 1
     const { seq, hash: signedHash, signature } = (claim ?? {}) as Partial<CheckpointClaim>
     if (typeof seq !== 'number' || typeof signedHash !== 'string' || typeof signature !== 'string' || seq >= line.seq) {
@@ -237,75 +239,6 @@ export class Verifier {
   }
 }
 
-export interface VerifyOptions {
-  /** The last chain may still run: no closing line is asked of it. */
-  readonly open: boolean
-  /** Hash of the line before the first one, when the head was rotated away. */
-  readonly from: string | undefined
-  /** Public key of the checkpoints. */
-  readonly key: KeyObject | undefined
-  /** A number that the last chain is known to have reached (`mcp_sidecar_audit_last_seq`). */
-  readonly lastSeq: number | undefined
-  readonly firstFile: string
-}
-
-export interface Place {
-  readonly file: string
-  /** Line of the file, 1 for the first. */
-  readonly line: number
-}
-
-export interface Problem extends Place {
-  readonly kind: ProblemKind
-  readonly message: string
-  readonly order: number
-}
-
-export type ProblemKind =
-  | 'edited'
-  | 'gap'
-  | 'reordered'
-  | 'duplicate'
-  | 'inserted'
-  | 'rechained'
-  | 'genesis'
-  | 'head'
-  | 'truncated'
-  | 'after-close'
-  | 'count'
-  | 'cut'
-  | 'foreign'
-  | 'checkpoint'
-  | 'signature'
-  | 'forged'
-  | 'unsigned'
-  | 'empty'
-
-export interface Report {
-  readonly lines: number
-  /** Lines that are no chained audit lines. */
-  readonly foreign: number
-  readonly chains: readonly ChainReport[]
-  /** The first ones; `problemCount` says how many there were. */
-  readonly problems: readonly Problem[]
-  readonly problemCount: number
-}
-
-export interface ChainReport {
-  readonly id: string
-  readonly first: number
-  readonly last: number
-  readonly lastHash: string
-  readonly closed: boolean
-  readonly checkpoints: number
-  /** Last line that a good signature covers; 0 without a key. */
-  readonly signed: number
-  /** Thumbprint of the key that the genesis line announces. */
-  readonly signingKey: string | undefined
-  /** Lines that the sidecar itself says it did not write. */
-  readonly dropped: number
-}
-
 interface ChainState {
   readonly id: string
   readonly firstSeq: number
@@ -322,41 +255,10 @@ interface ChainState {
   readonly recent: Map<number, string>
 }
 
-interface Tail {
-  readonly event: string
-  readonly seq: number
-  readonly id: string
-  readonly prev: string
-  readonly hash: string
-  readonly hashedBytes: number
-}
-
 const MAX_PROBLEMS = 1000
 /** A checkpoint is written soon after the line it signs. */
 const REMEMBERED = 8192
-const HEAD = /^\{"timestamp":"[^"\\]{20,40}","kind":"audit","event":"([a-z.]+)"/
-const TAIL =
-  /,"seq":(\d{1,16}),"chain":\{"id":"([A-Za-z0-9._-]{1,64})","prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\}$/
-const HASH_MEMBER_BYTES = ',"hash":"'.length + 64 + '"}}'.length
-const TAIL_BYTES = 320
 const COUNT = /,"count":(\d{1,15}),/
-
-/** Reads what the chain needs from the two fixed ends of a line, or says why it is no chained audit line. */
-function readTail(bytes: Buffer): Tail | string {
-  const head = HEAD.exec(bytes.toString('latin1', 0, 128))
-  if (head === null) return 'not an audit line'
-  const tail = TAIL.exec(bytes.toString('latin1', Math.max(0, bytes.length - TAIL_BYTES)))
-  if (tail === null) return 'an audit line without a whole chain member at its end: cut off, or changed'
-  const [, seq, id, prev, claimed] = tail as unknown as [string, string, string, string, string]
-  return {
-    event: head[1] as string,
-    seq: Number(seq),
-    id,
-    prev,
-    hash: claimed,
-    hashedBytes: bytes.length - HASH_MEMBER_BYTES,
-  }
-}
 
 function member(bytes: Buffer, name: string): Record<string, unknown> | undefined {
   try {
@@ -367,13 +269,13 @@ function member(bytes: Buffer, name: string): Record<string, unknown> | undefine
   }
 }
 
-function advance(state: ChainState, seq: number, line: Tail, place: Place): void {
+function advance(state: ChainState, seq: number, line: ChainedLine, place: Place): void {
   state.lastSeq = seq
   state.lastHash = line.hash
   state.lastPlace = place
 }
 
-function remember(state: ChainState, line: Tail): void {
+function remember(state: ChainState, line: ChainedLine): void {
   if (!state.recent.has(line.seq)) state.recent.set(line.seq, line.hash)
   if (state.recent.size > REMEMBERED) state.recent.delete(state.recent.keys().next().value as number)
 }
