@@ -4,6 +4,8 @@ import {
   inputRequired,
   type McpServer,
   type PromptCallback,
+  ProtocolError,
+  ProtocolErrorCode,
   ResourceTemplate,
 } from '@modelcontextprotocol/server'
 import * as z from 'zod'
@@ -62,7 +64,7 @@ export function addPrompts(server: McpServer): void {
   server.registerPrompt('test_input_required_result_prompt', { description: 'Asks first' }, asking)
 }
 
-/** Subscriptions, log levels and completion: answered, and no more. */
+/** Subscriptions, log levels, completion and tasks, of which there are none: answered, and no more. */
 export function addUtilities(server: McpServer): void {
   server.server.setRequestHandler('resources/subscribe', async () => ({}))
   server.server.setRequestHandler('resources/unsubscribe', async () => ({}))
@@ -71,6 +73,11 @@ export function addUtilities(server: McpServer): void {
     const values = ['paris', 'park', 'party'].filter(value => value.startsWith(request.params.argument.value))
     return { completion: { values, total: values.length, hasMore: false } }
   })
+  for (const method of ['tasks/get', 'tasks/update', 'tasks/cancel']) {
+    server.server.setRequestHandler(method, { params: z.looseObject({ taskId: z.string() }) }, async () => {
+      throw new ProtocolError(ProtocolErrorCode.InvalidParams, 'Task not found')
+    })
+  }
 }
 
 function says(text: string): GetPromptResult {
