@@ -18,7 +18,7 @@ export class LineWriter {
   #failure: Error | undefined
   #watch: NodeJS.Timeout | undefined
   #watchedFrom = 0
-  readonly #waiting: { mark: number; then: () => void }[] = []
+  readonly #waiting: { mark: number; goOn: () => void }[] = []
   readonly #onAcknowledged = (error?: Error | null): void => this.#acknowledge(error)
   readonly #onWatch = (): void => this.#lookAgain()
   readonly #onError = (error: Error): void => this.#fail(error)
@@ -66,13 +66,13 @@ export class LineWriter {
   /** True when the kernel has every line so far; else `then` is called when it has, or when it never will. */
   written(then: () => void): boolean {
     if (this.#acknowledged === this.#issued || this.#failure !== undefined) return true
-    this.#waiting.push({ mark: this.#issued, then })
+    this.#waiting.push({ mark: this.#issued, goOn: then })
     return false
   }
 
   /** Lets everyone who waits for the kernel go on without it. */
   releaseWaiting(): void {
-    for (const { then } of this.#waiting.splice(0)) then()
+    for (const { goOn } of this.#waiting.splice(0)) goOn()
   }
 
   /** Stops watching; the stream itself is left open, for it is not ours. */
@@ -87,7 +87,7 @@ export class LineWriter {
     if (error) return this.#fail(error)
     if (this.#calledBack > this.#acknowledged) this.#acknowledged = this.#calledBack
     while (this.#waiting.length > 0 && (this.#waiting[0]?.mark ?? 0) <= this.#acknowledged)
-      this.#waiting.shift()?.then()
+      this.#waiting.shift()?.goOn()
     if (this.#blocked && this.#stream.writableLength <= RESUME_BELOW_BYTES) this.#block(false)
   }
 
