@@ -1,16 +1,13 @@
 import { readFileSync } from 'node:fs'
-import https from 'node:https'
+import http2 from 'node:http2'
+import { answerFor } from './answers.ts'
 
-/** The floor: a bare Node https server with client certificates that reads the body and answers by itself. */
+/**
+ * The floor: a bare Node server with client certificates that reads the body and answers by itself, with a body of the
+ * same size. HTTP/1.1 is served as by `https.createServer`, which is what `allowHTTP1` hands over to.
+ */
 const [port, ca, cert, key] = process.argv.slice(2) as [string, string, string, string]
-const answer = Buffer.from(
-  JSON.stringify({
-    jsonrpc: '2.0',
-    id: 7,
-    result: { content: [{ type: 'text', text: 'three documents found' }], isError: false },
-  }),
-)
-const server = https.createServer(
+const server = http2.createSecureServer(
   {
     ca: readFileSync(ca),
     cert: readFileSync(cert),
@@ -18,10 +15,15 @@ const server = https.createServer(
     requestCert: true,
     rejectUnauthorized: true,
     minVersion: 'TLSv1.3',
+    allowHTTP1: true,
   },
   (request, response) => {
-    request.resume()
+    let bytes = 0
+    request.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+    })
     request.on('end', () => {
+      const answer = answerFor(bytes)
       response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': answer.length })
       response.end(answer)
     })

@@ -21,6 +21,7 @@ peers:
     match: { uri: "spiffe://**" }
     mayAssert: { users: ["*"], orgs: [acme], scopes: [mcp.read, mcp.write], roles: [developer], emails: ["*@acme.example"] }
 unsafeAnyPeer: true
+drain: { lameDuck: 0s, grace: 2s }
 identity: { source: headers, required: true }
 policy:
   rules:

@@ -1,0 +1,180 @@
+import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs'
+import net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import { mintDevPki } from '../src/edge/pki.ts'
+
+export const root = path.resolve(import.meta.dirname, '..')
+
+/** Files of a PKI that lives as long as the run. */
+export interface Pki {
+  readonly ca: string
+  readonly serverCert: string
+  readonly serverKey: string
+  /** The gateway's. */
+  readonly cert: string
+  readonly key: string
+}
+
+/** What a run of the bench has set up: a folder, a PKI, processes; all of it goes with `close`. */
+export class Lab {
+  readonly work = mkdtempSync(path.join(os.tmpdir(), 'mcp-sidecar-bench-'))
+  readonly #children: ChildProcess[] = []
+
+  async mintPki(): Promise<Pki> {
+    const dir = this.dir('pki')
+    await mintDevPki(dir)
+    return {
+      ca: path.join(dir, 'ca.crt'),
+      serverCert: path.join(dir, 'server/tls.crt'),
+      serverKey: path.join(dir, 'server/tls.key'),
+      cert: path.join(dir, 'gateway/tls.crt'),
+      key: path.join(dir, 'gateway/tls.key'),
+    }
+  }
+
+  dir(name: string): string {
+    const dir = path.join(this.work, name)
+    mkdirSync(dir, { recursive: true })
+    return dir
+  }
+
+  /**
+   * Starts a process whose stdout is a pipe that somebody reads, as under a container runtime. (What Node calls a pipe
+   * to a child is a socket, which costs more to write to and cannot be opened as /dev/stdout.)
+   */
+  spawnPiped(command: string, args: readonly string[]): ChildProcess {
+    const fifo = path.join(this.work, `stdout-${this.#children.length}`)
+    execFileSync('mkfifo', [fifo])
+    this.spawn('sh', ['-c', `exec cat < ${fifo} > /dev/null`])
+    const fd = openSync(fifo, 'w')
+    const child = this.spawn(command, args, { stdio: ['ignore', fd, 'inherit'] })
+    closeSync(fd)
+    return child
+  }
+
+  /** Starts a process of the run's own; what it writes to stdout is read and dropped. */
+  spawn(command: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
+    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], ...options })
+    this.#children.push(child)
+    child.stdout?.resume()
+    return child
+  }
+
+  /** Starts a Node script of the bench and waits for its first word. */
+  async node(script: string, args: readonly string[], nodeArgs: readonly string[] = []): Promise<ChildProcess> {
+    const child = this.spawn(process.execPath, [...nodeArgs, script, ...args])
+    await new Promise<void>((resolve, reject) => {
+      child.stdout?.once('data', () => resolve())
+      child.once('exit', code => reject(new Error(`${script} ended with ${code}`)))
+    })
+    return child
+  }
+
+  async stop(child: ChildProcess): Promise<void> {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const gone = new Promise(resolve => child.once('exit', resolve))
+    child.kill('SIGTERM')
+    const late = setTimeout(() => child.kill('SIGKILL'), 3000)
+    await gone
+    clearTimeout(late)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#children.map(child => this.stop(child)))
+    rmSync(this.work, { recursive: true, force: true })
+  }
+}
+
+/** CPU time (user and system) of a process and its children so far, µs. Precise to the kernel's tick of 10 ms. */
+export function cpuMicros(pid: number): number {
+  let ticks = 0
+  for (const id of familyOf(pid)) {
+    const fields = statOf(id)
+    if (fields !== undefined) ticks += Number(fields[11]) + Number(fields[12])
+  }
+  return ticks * 10_000
+}
+
+/** Anonymous memory that is resident (`RssAnon`), of a process and its children, KiB. */
+export function anonymousKib(pid: number): number {
+  let kib = 0
+  for (const id of familyOf(pid)) {
+    try {
+      const status = readFileSync(`/proc/${id}/status`, 'utf8')
+      kib += Number(/^RssAnon:\s+([0-9]+) kB/m.exec(status)?.[1] ?? 0)
+    } catch {
+      // Ended meanwhile.
+    }
+  }
+  return kib
+}
+
+export function isInstalled(program: string): boolean {
+  return ['/usr/sbin', '/usr/bin', '/usr/local/bin'].some(dir => existsSync(path.join(dir, program)))
+}
+
+export async function freePort(): Promise<number> {
+  const server = net.createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as net.AddressInfo
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
+
+/** Waits until something accepts connections. */
+export async function untilOpen(port: number): Promise<void> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    const open = await new Promise<boolean>(resolve => {
+      const socket = net.connect(port, '127.0.0.1', () => {
+        socket.destroy()
+        resolve(true)
+      })
+      socket.once('error', () => resolve(false))
+    })
+    if (open) return
+    await sleep(20)
+  }
+  throw new Error(`nothing listens on port ${port}`)
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms))
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  if (sorted.length === 0) return Number.NaN
+  if (sorted.length % 2 === 1) return sorted[middle] as number
+  return ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2
+}
+
+function familyOf(pid: number): number[] {
+  const family = [pid]
+  for (const entry of readdirSync('/proc')) {
+    const id = Number(entry)
+    if (Number.isInteger(id) && Number(statOf(id)?.[1]) === pid) family.push(id)
+  }
+  return family
+}
+
+/** Fields of /proc/PID/stat from the third on (proc_pid_stat(5)): [0] state, [1] parent, [11] utime, [12] stime. */
+function statOf(pid: number): string[] | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return undefined
+  }
+}
