@@ -86,14 +86,14 @@ YAML
 
 server='require("http").createServer((q,r)=>{let b="";q.on("data",c=>b+=c).on("end",()=>{const m=JSON.parse(b||"{}");
 r.setHeader("content-type","application/json");r.end(JSON.stringify({jsonrpc:"2.0",id:m.id,result:{content:[{type:"text",text:q.headers["x-user-id"]||"nobody"}]}}))})}).listen(3000,"127.0.0.1")'
-podman run -d --name "$name-server" --network none --entrypoint node "$image" -e "$server" >/dev/null
+podman run -d --name "$name-server" --network none --entrypoint node "$image" -e "$server" >/dev/null 2>>"$work/podman.log"
 
 # As the restricted profile asks, in the server's network like the second container of a pod.
 run() { # NAME ARGS...
   podman run -d --name "$1" --network "container:$name-server" --read-only --read-only-tmpfs=false \
     --cap-drop ALL --security-opt no-new-privileges --memory 128m --memory-swap 128m --pids-limit 64 \
     -v "$work/config:/etc/mcp-sidecar:ro" -v "$work/tls:/var/run/mcp-sidecar/tls:ro" -v "$work/ca:/var/run/mcp-sidecar/ca:ro" \
-    --mount type=tmpfs,destination=/run/mcp-sidecar,tmpfs-size=1m,tmpfs-mode=1777 "$image" >/dev/null
+    --mount type=tmpfs,destination=/run/mcp-sidecar,tmpfs-size=1m,tmpfs-mode=1777 "$image" >/dev/null 2>>"$work/podman.log"
 }
 run "$name-sidecar"
 probe='fetch("http://127.0.0.1:9090/readyz").then(r=>process.exit(r.ok?0:1),()=>process.exit(1))'
@@ -125,10 +125,9 @@ if podman healthcheck run "$name-sidecar" >/dev/null 2>&1; then pass 'the health
 rss=$(inside 'console.log(Math.round(/VmRSS:\s+(\d+)/.exec(require("fs").readFileSync("/proc/1/status","utf8"))[1]/1024))')
 printf '      resident set: %s MiB\n' "$rss"
 
-podman stop -t 40 "$name-sidecar" >/dev/null
+podman stop -t 40 "$name-sidecar" >/dev/null 2>>"$work/podman.log"
 check 'exit code after SIGTERM' "$(podman inspect --format '{{.State.ExitCode}}' "$name-sidecar")" 0
 check 'killed for memory' "$(podman inspect --format '{{.State.OOMKilled}}' "$name-sidecar")" false
-
 
 [ "$failures" = 0 ] || { echo "$failures failed"; exit 1; }
 echo "the image is good"
