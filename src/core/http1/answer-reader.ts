@@ -38,8 +38,9 @@ type State = (typeof State)[keyof typeof State]
 
 export class AnswerReader {
   #state: State = State.head
-  /** Bytes of a head, chunk line or trailer that has not ended yet. */
-  #held: Buffer | undefined
+  /** Bytes of a head, chunk line or trailer that has not ended yet; grows by doubling, so that drip by drip stays linear. */
+  #held: Buffer = EMPTY
+  #heldBytes = 0
   #left = 0
   #interim = 0
   #trailerBytes = 0
@@ -50,7 +51,8 @@ export class AnswerReader {
   /** Begins the next answer. `noBody` for a request whose answer never has one (HEAD). */
   begin(noBody = false): void {
     this.#state = State.head
-    this.#held = undefined
+    this.#held = EMPTY
+    this.#heldBytes = 0
     this.#interim = 0
     this.#trailerBytes = 0
     this.#keepAlive = true
@@ -74,33 +76,22 @@ export class AnswerReader {
 
   /** @returns What is wrong, or undefined. After a fault the connection is of no further use. */
   feed(chunk: Buffer, parts: AnswerParts): AnswerFault | undefined {
-    let bytes = chunk
     let at = 0
-    while (at < bytes.length || this.#state === State.head) {
+    while (at < chunk.length) {
       switch (this.#state) {
         case State.head: {
-          if (at >= bytes.length && this.#held === undefined) return undefined
-          if (this.#held !== undefined) {
-            bytes = Buffer.concat([this.#held, at === 0 ? bytes : bytes.subarray(at)])
-            this.#held = undefined
-            at = 0
-          }
-          const end = bytes.indexOf(HEAD_END, at)
-          if (end < 0) {
-            if (bytes.length - at > HEAD_LIMIT) return `head larger than ${HEAD_LIMIT} bytes`
-            this.#held = at === 0 ? bytes : bytes.subarray(at)
-            return undefined
-          }
-          if (end - at > HEAD_LIMIT) return `head larger than ${HEAD_LIMIT} bytes`
-          const fault = this.#readHead(bytes.toString('latin1', at, end), parts)
+          const head = this.#takeHead(chunk, at)
+          if (head === undefined) return undefined
+          if (typeof head === 'string') return head
+          const fault = this.#readHead(head.text, parts)
           if (fault !== undefined) return fault
-          at = end + 4
+          at = head.next
           break
         }
         case State.length: {
-          const take = Math.min(this.#left, bytes.length - at)
+          const take = Math.min(this.#left, chunk.length - at)
           this.#left -= take
-          const piece = at === 0 && take === bytes.length ? bytes : bytes.subarray(at, at + take)
+          const piece = at === 0 && take === chunk.length ? chunk : chunk.subarray(at, at + take)
           at += take
           if (this.#left === 0) this.#state = State.done
           parts.data(piece)
@@ -108,10 +99,10 @@ export class AnswerReader {
           break
         }
         case State.untilClose:
-          parts.data(at === 0 ? bytes : bytes.subarray(at))
+          parts.data(at === 0 ? chunk : chunk.subarray(at))
           return undefined
         case State.chunkSize: {
-          const line = this.#takeLine(bytes, at)
+          const line = this.#takeLine(chunk, at)
           if (line === undefined) return undefined
           if (typeof line === 'string') return line
           at = line.next
@@ -120,16 +111,16 @@ export class AnswerReader {
           break
         }
         case State.chunkData: {
-          const take = Math.min(this.#left, bytes.length - at)
+          const take = Math.min(this.#left, chunk.length - at)
           this.#left -= take
-          const piece = at === 0 && take === bytes.length ? bytes : bytes.subarray(at, at + take)
+          const piece = at === 0 && take === chunk.length ? chunk : chunk.subarray(at, at + take)
           at += take
           if (this.#left === 0) this.#state = State.chunkEnd
           parts.data(piece)
           break
         }
         case State.chunkEnd: {
-          const line = this.#takeLine(bytes, at)
+          const line = this.#takeLine(chunk, at)
           if (line === undefined) return undefined
           if (typeof line === 'string') return line
           if (line.text !== '') return 'chunk does not end where its size says'
@@ -138,7 +129,7 @@ export class AnswerReader {
           break
         }
         case State.trailer: {
-          const line = this.#takeLine(bytes, at)
+          const line = this.#takeLine(chunk, at)
           if (line === undefined) return undefined
           if (typeof line === 'string') return line
           at = line.next
@@ -267,26 +258,64 @@ export class AnswerReader {
     return undefined
   }
 
-  /** The line at `at`, without CRLF; undefined when it has not ended yet (its bytes are held), a fault as a string. */
-  #takeLine(bytes: Buffer, at: number): { text: string; next: number } | AnswerFault | undefined {
-    const lf = bytes.indexOf(LF, at)
-    const held = this.#held
-    if (lf < 0) {
-      const rest = bytes.subarray(at)
-      this.#held = held === undefined ? rest : Buffer.concat([held, rest])
-      return this.#held.length > CHUNK_LINE_LIMIT + HEAD_LIMIT * Number(this.#state === State.trailer)
-        ? 'chunk line too long'
-        : undefined
+  /** The head that ends in this chunk, without its empty line; undefined while it goes on, a fault as a string. */
+  #takeHead(chunk: Buffer, at: number): Taken | AnswerFault | undefined {
+    const before = this.#heldBytes
+    if (before === 0) {
+      const end = chunk.indexOf(HEAD_END, at)
+      if (end < 0) return chunk.length - at >= MOST_OF_A_HEAD ? HEAD_TOO_LARGE : this.#hold(chunk, at, chunk.length)
+      return end - at > HEAD_LIMIT ? HEAD_TOO_LARGE : { text: chunk.toString('latin1', at, end), next: end + 4 }
     }
-    this.#held = undefined
-    const line = held === undefined ? bytes.subarray(at, lf) : Buffer.concat([held, bytes.subarray(at, lf)])
+    this.#hold(chunk, at, Math.min(chunk.length, at + MOST_OF_A_HEAD))
+    const held = this.#held.subarray(0, this.#heldBytes)
+    const end = held.indexOf(HEAD_END, Math.max(0, before - 3))
+    if (end < 0) return held.length >= MOST_OF_A_HEAD ? HEAD_TOO_LARGE : undefined
+    if (end > HEAD_LIMIT) return HEAD_TOO_LARGE
+    this.#heldBytes = 0
+    return { text: held.toString('latin1', 0, end), next: at + end + 4 - before }
+  }
+
+  /** The line that ends in this chunk, without CRLF; undefined while it goes on, a fault as a string. */
+  #takeLine(chunk: Buffer, at: number): Taken | AnswerFault | undefined {
+    const limit = this.#state === State.trailer ? HEAD_LIMIT : CHUNK_LINE_LIMIT
+    const lf = chunk.indexOf(LF, at)
+    const stop = lf < 0 ? chunk.length : lf
+    if (this.#heldBytes + stop - at > limit) return 'chunk line too long'
+    if (lf < 0) return this.#hold(chunk, at, stop)
+    let line = chunk.subarray(at, lf)
+    if (this.#heldBytes > 0) {
+      this.#hold(chunk, at, lf)
+      line = this.#held.subarray(0, this.#heldBytes)
+      this.#heldBytes = 0
+    }
     if (line.length === 0 || line[line.length - 1] !== CR) return 'line ends without CR'
-    if (this.#state !== State.trailer && line.length > CHUNK_LINE_LIMIT) return 'chunk line too long'
     const text = line.toString('latin1', 0, line.length - 1)
     if (hasControl(text)) return 'control character in a chunk line'
     return { text, next: lf + 1 }
   }
+
+  #hold(chunk: Buffer, from: number, to: number): undefined {
+    const needed = this.#heldBytes + to - from
+    if (this.#held.length < needed) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(512, needed, this.#held.length * 2))
+      this.#held.copy(larger, 0, 0, this.#heldBytes)
+      this.#held = larger
+    }
+    chunk.copy(this.#held, this.#heldBytes, from, to)
+    this.#heldBytes = needed
+  }
 }
+
+/** A head or line, and where in the chunk the next thing begins. */
+interface Taken {
+  readonly text: string
+  readonly next: number
+}
+
+const EMPTY = Buffer.alloc(0)
+/** A head of the largest size, and the empty line that ends it. */
+const MOST_OF_A_HEAD = HEAD_LIMIT + 4
+const HEAD_TOO_LARGE = `head larger than ${HEAD_LIMIT} bytes`
 
 function threeDigits(line: string): number {
   const a = line.charCodeAt(9) - 0x30
