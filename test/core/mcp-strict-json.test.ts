@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { scanStrict } from '../../src/core/mcp/strict-json.ts'
 import { mutated } from '../support/mutations.ts'
+import { ONE_HASH } from '../support/worst-bodies.ts'
 
 const LIMITS = { depth: 64, keys: 100_000 }
 
@@ -95,6 +96,12 @@ describe('member names', () => {
     }
   })
 
+  test('names that have been given one hash are a problem of their own', () => {
+    expect(problemOf(`{"result":{${ONE_HASH.map(one => `"${one}":0`).join(',')}}}`)).toBe('ambiguous')
+    expect(problemOf(`{"result":{"${ONE_HASH[0]}":0,"${ONE_HASH[1]}":0}}`)).toBe(undefined)
+    expect(problemOf(`{"result":{"${ONE_HASH[0]}":0,"${ONE_HASH[1]}":0,"${ONE_HASH[0]}":0}}`)).toBe('ambiguous')
+  })
+
   test('a name that nests in itself is no repeat, and objects after it are judged apart', () => {
     expect(problemOf('{"result":{"a":{"a":{"a":{}}},"b":{"a":1}}}')).toBe(undefined)
     expect(problemOf('{"result":{"a":{"a":{"a":{}}},"b":{"a":1},"a":2}}')).toBe('ambiguous')
@@ -157,7 +164,7 @@ function namesInOneSlot(count: number): string[] {
     let hash = 0x811c9dc5 | 0
     for (const c of Buffer.from(name)) hash = Math.imul(hash ^ c, 0x01000193)
     hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
-    if (((hash ^ (hash >>> 13)) & 0xff) === 0) names.push(name)
+    if (((hash ^ (hash >>> 13)) & 0x1ff) === 0) names.push(name)
   }
   return names
 }

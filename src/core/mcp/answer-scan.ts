@@ -157,6 +157,7 @@ export class AnswerScan {
       this.#isEscaped = false
       pos++
     }
+    let far = pos + LONG_STRING
     while (pos < end) {
       const c = bytes[pos]!
       if (c === 0x22) {
@@ -178,6 +179,13 @@ export class AnswerScan {
         isPlain = false
         pos++
         if (pos === end) this.#isEscaped = true
+        far = pos + LONG_STRING
+      } else if (pos >= far) {
+        const next = nearestStop(bytes, pos, end)
+        if (next > pos) {
+          pos = next
+          continue
+        }
       }
       pos++
     }

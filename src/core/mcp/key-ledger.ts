@@ -2,17 +2,17 @@ import { foldName } from './fold.ts'
 
 /**
  * Remembers the member names of every object that is open during a walk and tells when one comes twice.
- * Linear in the number of names whatever they are: names whose hashes collide on purpose end in a `Set`, whose own
- * hashes are seeded anew in each process.
+ * Whatever the names are, the time is no worse than that of sorting them: names that crowd a table on purpose are sorted,
+ * and names that have been given one hash on purpose are a problem of their own.
  */
 export class KeyLedger {
   #bytes: Buffer = EMPTY
   #hashes = new Int32Array(256)
   #starts = new Int32Array(256)
   #ends = new Int32Array(256)
-  /** Decoded text of names that were written with escapes or beyond ASCII, by index. */
-  readonly #texts: (string | undefined)[] = []
   #top = 0
+  /** Pairs of different names with one hash that were met in this walk. */
+  #chance = 0
   #level = -1
   readonly #bases: number[] = []
   readonly #indexes: (NameIndex | undefined)[] = []
@@ -20,8 +20,8 @@ export class KeyLedger {
   reset(bytes: Buffer): void {
     this.#bytes = bytes
     this.#top = 0
+    this.#chance = 0
     this.#level = -1
-    this.#texts.length = 0
     this.#indexes.length = 0
   }
 
@@ -31,30 +31,35 @@ export class KeyLedger {
     this.#bases[this.#level] = this.#top
   }
 
-  /** The innermost object ends. */
-  close(): void {
-    this.#top = this.#bases[this.#level]!
-    if (this.#texts.length > this.#top) this.#texts.length = this.#top
-    if (this.#indexes.length > this.#level) this.#indexes.length = this.#level
+  /** The innermost object ends. @returns what is wrong with its names, where that could not be said earlier. */
+  close(): string | undefined {
+    const base = this.#bases[this.#level]!
+    let clash: string | undefined
+    if (this.#indexes.length > this.#level) {
+      const index = this.#indexes[this.#level]
+      if (index?.isCrowded === true) clash = this.#sorted(base, index.isFolded)
+      this.#indexes.length = this.#level
+    }
+    this.#top = base
     this.#level--
+    return clash
   }
 
   /**
    * Enters a name of the innermost object.
    *
    * @param hash    Hash of the name, or of its fold when `folded`.
-   * @param text    The name when the bytes are not the name themselves.
    * @param folded  Names of this object that fold onto each other count as one.
    * @returns       What is wrong with it, or undefined.
    */
-  add(hash: number, start: number, end: number, text: string | undefined, folded: boolean): string | undefined {
+  add(hash: number, start: number, end: number, folded: boolean): string | undefined {
+    if (this.#chance > MOST_CHANCE) return undefined
     const base = this.#bases[this.#level]!
     const at = this.#top
     if (at === this.#hashes.length) this.#grow()
     this.#hashes[at] = hash
     this.#starts[at] = start
     this.#ends[at] = end
-    if (text !== undefined) this.#texts[at] = text
     this.#top = at + 1
     if (at - base >= FEW) return this.#addToMany(base, at, folded)
     for (let i = base; i < at; i++) {
@@ -69,49 +74,57 @@ export class KeyLedger {
   #addToMany(base: number, at: number, folded: boolean): string | undefined {
     let index = this.#indexes.length > this.#level ? this.#indexes[this.#level] : undefined
     if (index === undefined) {
-      index = { slots: new Int32Array(FEW * 8), names: undefined }
+      index = { slots: new Int32Array(FEW * 4), isFolded: folded, isCrowded: false }
       this.#indexes[this.#level] = index
-      for (let i = base; i < at; i++) this.#place(index, base, i, folded)
-    } else if (index.names === undefined && (at - base) * 4 > index.slots.length) {
+      for (let i = base; i < at; i++) this.#place(index, base, i)
+    } else if (!index.isCrowded && (at - base) * 2 > index.slots.length) {
       index.slots = new Int32Array(index.slots.length * 4)
-      for (let i = base; i < at; i++) this.#place(index, base, i, folded)
+      for (let i = base; i < at; i++) this.#place(index, base, i)
     }
-    return this.#place(index, base, at, folded)
+    return this.#place(index, base, at)
   }
 
   /** Open addressing over names of one object; 0 is free, otherwise the index relative to `base`, plus one. */
-  #place(index: NameIndex, base: number, at: number, folded: boolean): string | undefined {
-    if (index.names === undefined) {
-      const { slots } = index
-      const mask = slots.length - 1
-      let hash = this.#hashes[at]!
-      hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
-      let slot = (hash ^ (hash >>> 13)) & mask
-      for (let probe = 0; probe < MOST_PROBES; probe++) {
-        const taken = slots[slot]!
-        if (taken === 0) {
-          slots[slot] = at - base + 1
-          return undefined
-        }
-        const other = base + taken - 1
-        if (this.#hashes[other] === this.#hashes[at]) {
-          const clash = this.#clash(other, at, folded)
-          if (clash !== undefined) return clash
-        }
-        slot = (slot + 1) & mask
+  #place(index: NameIndex, base: number, at: number): string | undefined {
+    if (index.isCrowded) return undefined
+    const { slots } = index
+    const mask = slots.length - 1
+    const own = this.#hashes[at]!
+    const mixed = Math.imul(own ^ (own >>> 15), 0x2c1b3c6d)
+    let slot = (mixed ^ (mixed >>> 13)) & mask
+    for (let probe = 0; probe < MOST_PROBES; probe++) {
+      const taken = slots[slot]!
+      if (taken === 0) {
+        slots[slot] = at - base + 1
+        return undefined
       }
-      // Chance does not do this; someone has chosen the names.
-      index.names = new Set()
-      for (let i = base; i < at; i++) index.names.add(this.#entry(i, folded))
+      const other = base + taken - 1
+      if (this.#hashes[other] === own) {
+        const clash = this.#clash(other, at, index.isFolded)
+        if (clash !== undefined) return clash
+      }
+      slot = (slot + 1) & mask
     }
-    const before = index.names.size
-    index.names.add(this.#entry(at, folded))
-    return index.names.size === before ? `member ${show(this.#text(at))} occurs twice` : undefined
+    // Chance does not do this; someone has chosen the names. They are sorted instead, when the object is whole.
+    index.isCrowded = true
+    return undefined
   }
 
-  // The prefix keeps names such as "17" from being hashed as array indexes, which are not seeded.
-  #entry(at: number, folded: boolean): string {
-    return `"${folded ? foldName(this.#text(at)) : this.#text(at)}`
+  /** Looks for twins among all names of the innermost object: n log n, whatever the names are. */
+  #sorted(base: number, folded: boolean): string | undefined {
+    const count = this.#top - base
+    // Hash and index in one number each: 32 bits and 21 bits.
+    const order = new Float64Array(count)
+    for (let i = 0; i < count; i++) order[i] = (this.#hashes[base + i]! >>> 0) * SPAN + i
+    order.sort()
+    for (let i = 1; i < count; i++) {
+      // Of equal hashes every pair has to be looked at; not many can be equal without being a problem.
+      for (let j = i - 1; j >= 0 && Math.floor(order[j]! / SPAN) === Math.floor(order[i]! / SPAN); j--) {
+        const clash = this.#clash(base + (order[j]! % SPAN), base + (order[i]! % SPAN), folded)
+        if (clash !== undefined) return clash
+      }
+    }
+    return undefined
   }
 
   #clash(earlier: number, later: number, folded: boolean): string | undefined {
@@ -121,11 +134,13 @@ export class KeyLedger {
     if (folded && foldName(first) === foldName(second)) {
       return `members ${show(first)} and ${show(second)} can be taken for each other`
     }
-    return undefined
+    this.#chance++
+    return this.#chance > MOST_CHANCE ? 'member names that are made to collide' : undefined
   }
 
   #text(at: number): string {
-    return this.#texts[at] ?? this.#bytes.toString('utf8', this.#starts[at], this.#ends[at])
+    const text = this.#bytes.toString('utf8', this.#starts[at], this.#ends[at])
+    return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text
   }
 
   #grow(): void {
@@ -137,14 +152,19 @@ export class KeyLedger {
 
 interface NameIndex {
   slots: Int32Array
-  /** Set once probing has become too long. */
-  names: Set<string> | undefined
+  readonly isFolded: boolean
+  /** Probing has become too long, and has been given up. */
+  isCrowded: boolean
 }
 
 const EMPTY = Buffer.alloc(0)
-/** Up to so many names are compared one by one. */
-const FEW = 16
-const MOST_PROBES = 48
+/** Up to so many names are compared one by one, which costs less than to begin a table. */
+const FEW = 64
+const MOST_PROBES = 128
+/** More than the names that any body is allowed to have. */
+const SPAN = 2 ** 21
+/** Among 100,000 names one such pair is to be expected; nobody meets so many by chance. */
+const MOST_CHANCE = 16
 
 function doubled(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
   const larger = new Int32Array(array.length * 2)

@@ -126,7 +126,7 @@ const SLOT_MASK = 511
 const SLOTS: readonly (KnownName | undefined)[] = buildSlots()
 
 function buildSlots(): (KnownName | undefined)[] {
-  const slots = new Array<KnownName | undefined>(SLOT_MASK + 1).fill(undefined)
+  const slots = Array.from<KnownName | undefined>({ length: SLOT_MASK + 1 })
   for (const known of buildKnown().values()) {
     let slot = known.hash & SLOT_MASK
     while (slots[slot] !== undefined) slot = (slot + 1) & SLOT_MASK

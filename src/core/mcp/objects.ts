@@ -132,6 +132,10 @@ class Reached implements Reach {
     if (!Array.isArray(tasks)) return this.invalid('params.notifications.taskIds must be a list')
     if (uris.length > MOST_LISTED || tasks.length > MOST_LISTED)
       return this.invalid(`more than ${MOST_LISTED} subscriptions`)
+    let length = 0
+    for (const uri of uris) length += typeof uri === 'string' ? uri.length : 0
+    if (length > MOST_URI_CHARACTERS)
+      return this.invalid(`subscriptions of more than ${MOST_URI_CHARACTERS} characters`)
     for (const uri of uris) this.resource('notifications.resourceSubscriptions[]', uri)
     for (const id of tasks) this.task('notifications.taskIds[]', id)
   }
@@ -181,6 +185,7 @@ export function resourceObjects(uri: string, isTemplate = false): Result<McpObje
 
 const NONE: JsonObject = {}
 const MOST_LISTED = 1000
+const MOST_URI_CHARACTERS = 65_536
 const SIMPLE_NAME = /^[\x20-\x7e]*$/
 /** Controls, line separators, and format characters: zero width, bidi, byte order mark. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u

@@ -14,7 +14,7 @@ export interface ReadLimits {
   readonly depth: number
   /** Most elements of a legacy batch; 0 refuses every batch. */
   readonly batch: number
-  /** Most members of all objects together; 100 000 when not given. */
+  /** Most members of all objects together, at most a million; 100,000 when not given. */
   readonly keys?: number
 }
 
@@ -44,10 +44,16 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
       undefined,
     )
   }
-  const scan = scanStrict(bytes, { depth: Math.min(limits.depth, DEEPEST), keys: limits.keys ?? MOST_KEYS })
+  const scan = scanStrict(bytes, {
+    depth: Math.min(limits.depth, DEEPEST),
+    keys: Math.min(limits.keys ?? MOST_KEYS, 1_000_000),
+  })
   const around = headers.problem ?? bodyHeaderProblem(headers)
   if (around !== undefined) return refuse(around, idOf(bytes, scan))
   if (scan.problem !== undefined) return refuse(scanRefusal(scan.problem.kind, scan.problem.detail), idOf(bytes, scan))
+  if (scan.isBatch && limits.batch === 0) {
+    return refuse({ reason: 'message_batch_refused', detail: 'batches are not accepted (limits.batch)' }, undefined)
+  }
   const body = parse(bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
   const read = readMessage(body, headers, scan.large.length === 0 ? undefined : bytes, false)
@@ -110,7 +116,6 @@ function readBatch(
   most: number,
 ): Result<Posted, ReadRefusal> {
   const batch = (detail: string) => refuse({ reason: 'message_batch_refused', detail }, undefined)
-  if (most === 0) return batch('batches are not accepted (limits.batch)')
   if (body.length === 0) return refuse({ reason: 'message_invalid', detail: 'an empty batch' }, undefined)
   if (body.length > most) return batch(`more than ${most} messages (limits.batch)`)
   if (headers.protocolVersion !== undefined && isModern(headers.protocolVersion)) {

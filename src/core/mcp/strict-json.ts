@@ -1,3 +1,4 @@
+import { hashEscaped } from './escaped-name.ts'
 import { foldName, LONGEST_FOLDED } from './fold.ts'
 import { LOWER, STOP, skipEscape, skipNested, skipNumber, skipSpace, skipWord } from './json-bytes.ts'
 import { KeyLedger, show } from './key-ledger.ts'
@@ -26,6 +27,8 @@ export interface Scan {
   readonly idEnd: number
   /** `[start, end, …]` of large values that can be left out when the message around them is read. */
   readonly large: readonly number[]
+  /** The body is an array. */
+  readonly isBatch: boolean
 }
 
 /**
@@ -45,6 +48,11 @@ const LARGE_BYTES = 2048
 /** How much of a run is looked at byte by byte before it is taken for a long one. */
 const SHORT_RUN = 16
 
+/** Characters of names that are folded in one body: folding is slow, and no tool has so many arguments. */
+const MOST_FOLDED = 32_768
+/** What folding a name costs besides its characters, in characters. */
+const FOLD_BASE = 16
+
 // Only used during a walk, and a walk never waits: one is enough.
 const LEDGER = new KeyLedger()
 
@@ -56,7 +64,8 @@ class Walk implements Scan {
   private ids = 0
   private keys = 0
   private depth = 0
-  private isBatch = false
+  isBatch = false
+  private foldRoom = MOST_FOLDED
   /** What the latest member name means: the zone of its value, and what is to be noted of it. */
   private inner: number = zone.data
   private note = NOTHING
@@ -131,7 +140,8 @@ class Walk implements Scan {
         if (bytes[pos]! <= 0x20) pos = skipSpace(bytes, pos)
       }
     }
-    LEDGER.close()
+    const clash = LEDGER.close()
+    if (clash !== undefined) this.ambiguous(clash)
     return pos + 1
   }
 
@@ -189,14 +199,20 @@ class Walk implements Scan {
       isOdd = true
     }
     let text: string | undefined
-    if (isOdd) {
-      text = JSON.parse(bytes.toString('utf8', start - 1, after)) as string
-      hash = this.oddName(text, where)
-    } else if (end - start === 9 && bytes[start] === 0x5f) this.refuseProto(bytes.toString('latin1', start, end))
+    // Once too much had to be folded the body is refused; what is left of it is only searched for the id.
+    if (isOdd && this.foldRoom >= 0) {
+      const escaped = where === zone.data ? hashEscaped(bytes, start, end) : undefined
+      if (escaped !== undefined) hash = escaped
+      else {
+        text = JSON.parse(bytes.toString('utf8', start - 1, after)) as string
+        hash = this.oddName(text, where)
+      }
+    }
+    if (hash === PROTO_HASH) this.refuseProto(start, after)
     if (this.keys >= this.limits.keys) this.limit(`more than ${this.limits.keys} members`)
     else {
       this.keys++
-      const clash = LEDGER.add(hash, start, end, text, where !== zone.data)
+      const clash = LEDGER.add(hash, start, end, where !== zone.data)
       if (clash !== undefined) this.ambiguous(clash)
     }
     this.inner = zone.data
@@ -205,21 +221,24 @@ class Walk implements Scan {
     return after
   }
 
-  /** A name that was written with escapes or beyond ASCII: what is refused in it, and its hash. */
+  /** A name that has escapes or goes beyond ASCII: what is refused in it, and the hash of its fold. */
   private oddName(text: string, where: number): number {
-    this.refuseProto(text)
     if (!text.isWellFormed()) this.ambiguous('a lone surrogate in a member name')
     if (text.includes('\0')) this.ambiguous('NUL in a member name')
-    if (where === zone.data) return hashBytes(Buffer.from(text))
+    if (where === zone.data) return hashName(text)
     if (where !== zone.arguments) {
       if (CONTROL.test(text)) this.ambiguous('a control character in a member name')
       if (text.length > LONGEST_FOLDED) this.ambiguous(`a member name of more than ${LONGEST_FOLDED} characters`)
     }
-    return hashName(foldName(text))
+    this.foldRoom -= text.length + FOLD_BASE
+    if (this.foldRoom >= 0) return hashName(foldName(text))
+    this.limit('too many names of arguments that are escaped or not ASCII')
+    return hashName(text)
   }
 
-  private refuseProto(name: string): void {
-    if (name === '__proto__') this.ambiguous('a member named __proto__')
+  private refuseProto(start: number, after: number): void {
+    if (JSON.parse(this.bytes.toString('utf8', start - 1, after)) === '__proto__')
+      this.ambiguous('a member named __proto__')
   }
 
   /** What a name of the envelope says of its value; refuses one that is only nearly a known name. */
@@ -261,9 +280,12 @@ class Walk implements Scan {
       }
       const c = bytes[pos]!
       if (c === 0x22) return pos + 1
-      const next = c === 0x5c ? skipEscape(bytes, pos) : -1
-      if (next < 0) return this.syntax(pos, 'a character that must be escaped, or an unknown escape')
-      pos = next
+      if (c !== 0x5c) return this.syntax(pos, 'a character that must be escaped')
+      do {
+        const next = skipEscape(bytes, pos)
+        if (next < 0) return this.syntax(pos, 'an unknown escape')
+        pos = next
+      } while (bytes[pos] === 0x5c)
     }
   }
 
@@ -312,6 +334,7 @@ class Walk implements Scan {
   }
 }
 
+const PROTO_HASH = hashName('__proto__')
 const ONES = 0x01010101
 const HIGHS = 0x80808080 | 0
 const CONTROL = /\p{Cc}/u
@@ -329,10 +352,4 @@ function isSame(bytes: Buffer, start: number, end: number, name: Buffer): boolea
   if (end - start !== name.length) return false
   for (let i = 0; i < name.length; i++) if (bytes[start + i] !== name[i]) return false
   return true
-}
-
-function hashBytes(bytes: Buffer): number {
-  let hash = HASH_SEED
-  for (let i = 0; i < bytes.length; i++) hash = Math.imul(hash ^ bytes[i]!, HASH_PRIME)
-  return hash
 }

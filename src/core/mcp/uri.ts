@@ -159,37 +159,43 @@ function removeDots(path: string): string {
   return `/${out.join('/')}`
 }
 
-const PATH_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/-]/
+/** Runs of characters that stand for themselves. */
+const PATH_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/-]+/y
 const OPAQUE_KEEPS = PATH_KEEPS
-const QUERY_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/?#-]/
-const UNRESERVED = /[A-Za-z0-9._~-]/
+const QUERY_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/?#-]+/y
+const UNRESERVED = /^[A-Za-z0-9._~-]$/
 
 /** One spelling for every character; undefined when the escapes are malformed, no UTF-8, or hide control characters. */
 function recode(text: string, isTemplate: boolean, keeps: RegExp): string | undefined {
-  if (text === '') return ''
   let out = ''
   for (let i = 0; i < text.length; ) {
+    keeps.lastIndex = i
+    if (keeps.test(text)) {
+      out += text.slice(i, keeps.lastIndex)
+      i = keeps.lastIndex
+      continue
+    }
     const c = text[i]!
     if (c === '%') {
-      const run = ESCAPES.exec(text.slice(i, i + 12 * 1024))?.[0]
-      if (run === undefined) return undefined
-      const decoded = decode(run)
+      ESCAPES.lastIndex = i
+      if (!ESCAPES.test(text)) return undefined
+      const decoded = decode(text.slice(i, ESCAPES.lastIndex))
       if (decoded === undefined || CONTROL.test(decoded)) return undefined
-      for (const d of decoded) out += UNRESERVED.test(d) && d.length === 1 ? d : encode(d)
-      i += run.length
-    } else if (c.charCodeAt(0) > 0x7e) {
+      for (const d of decoded) out += UNRESERVED.test(d) ? d : encode(d)
+      i = ESCAPES.lastIndex
+    } else if (isTemplate && (c === '{' || c === '}')) {
+      out += c
+      i++
+    } else {
       const d = String.fromCodePoint(text.codePointAt(i)!)
       out += encode(d)
       i += d.length
-    } else {
-      out += keeps.test(c) || (isTemplate && (c === '{' || c === '}')) ? c : encode(c)
-      i++
     }
   }
   return out
 }
 
-const ESCAPES = /^(?:%[0-9A-Fa-f]{2})+/
+const ESCAPES = /(?:%[0-9A-Fa-f]{2})+/y
 const CONTROL = /\p{Cc}/u
 
 function decode(run: string): string | undefined {
