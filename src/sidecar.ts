@@ -4,7 +4,6 @@ import { performance } from 'node:perf_hooks'
 import type { Writable } from 'node:stream'
 import type { SecureContextOptions } from 'node:tls'
 import type { Config } from './config/config.ts'
-import { describeConfig } from './config/describe.ts'
 import { Chain, Counter } from './core/audit/chain.ts'
 import { createRecorder, type Recorder } from './core/audit/record.ts'
 import { compileRedactor, type Redactor } from './core/audit/redact.ts'
@@ -22,10 +21,9 @@ import { AdminServer, type Check } from './edge/admin.ts'
 import { AppHealth } from './edge/app-health.ts'
 import { AuditSink } from './edge/audit-sink.ts'
 import { type CheckpointSigner, loadCheckpointSigner } from './edge/checkpoint-signer.ts'
-import { needsRestart, type ReadSettings, readSettings } from './edge/config-source.ts'
+import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
-import { type FileWatch, watchFiles } from './edge/files/watch-files.ts'
 import { Listener } from './edge/listener.ts'
 import { createLog, type Log } from './edge/log.ts'
 import { compileResourceMetadata, type ResourceMetadata } from './edge/metadata.ts'
@@ -34,6 +32,8 @@ import { OperationsServer, type ReloadOutcome } from './edge/operations.ts'
 import { ownersOf } from './edge/owners.ts'
 import { Ownership, ownerOf } from './edge/ownership.ts'
 import { openQuotaStore, type QuotaStore } from './edge/quota-store.ts'
+import { isGood, readiness, startupChecks } from './edge/readiness.ts'
+import { type SettingsOutcome, SettingsSource } from './edge/settings-source.ts'
 import { isSameJwt, JwtVerifier } from './edge/tokens.ts'
 import { openTraces, type Traces } from './edge/traces.ts'
 import { type TrustOutcome, TrustSource } from './edge/trust-source.ts'
@@ -47,7 +47,6 @@ import { OpenStreams } from './journey/open-streams.ts'
 import { serveCall } from './journey/serve-call.ts'
 import { SessionCalls } from './journey/session-calls.ts'
 import { makeSteps } from './journey/steps.ts'
-import { Live } from './live/live.ts'
 import type { Settings } from './live/settings.ts'
 
 export interface SidecarOptions {
@@ -109,7 +108,7 @@ const SWEEP_MS = 250
 class Running implements Sidecar {
   readonly #options: SidecarOptions
   readonly #secrets: Secrets
-  readonly #settings: Live<Settings>
+  readonly #settings: SettingsSource
   readonly #trust: TrustSource
   readonly #log: Log
   readonly #sink: AuditSink
@@ -122,7 +121,6 @@ class Running implements Sidecar {
   readonly #sessionCalls = new SessionCalls()
   readonly #catalog = new Catalog()
   readonly #standing = new ConnectionStanding()
-  #loaded: ReadSettings['loaded']
   #redactor: Redactor
   #hosts: HostRules
   #metadata: ResourceMetadata | undefined
@@ -130,10 +128,8 @@ class Running implements Sidecar {
   #listener: Listener | undefined
   #admin: AdminServer | undefined
   #operations: OperationsServer | undefined
-  #configWatch: FileWatch | undefined
   #quota!: QuotaStore
   #traces: Traces | undefined
-  #lastConfigOutcome: ReloadOutcome
   #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
   #lameDuck: Promise<void> | undefined
   #stopping: Promise<0 | 1> | undefined
@@ -144,9 +140,11 @@ class Running implements Sidecar {
   constructor(options: SidecarOptions, first: ReadSettings, secrets: Secrets) {
     this.#options = options
     this.#secrets = secrets
-    this.#settings = new Live(first.settings)
-    this.#loaded = first.loaded
-    this.#lastConfigOutcome = { what: 'config', result: 'loaded', generation: 1, problems: [] }
+    this.#settings = new SettingsSource(first, {
+      path: options.configPath,
+      env: options.env,
+      onOutcome: outcome => this.#onConfig(outcome),
+    })
     const { config } = first.settings
     this.#redactor = compileRedactor(config.audit)
     this.#log = createLog({ stream: options.stderr, redactor: () => this.#redactor })
@@ -156,7 +154,7 @@ class Running implements Sidecar {
     this.#streams = new OpenStreams(
       call => ownerOf(call.caller),
       () => {
-        const { limits } = this.#settings.current().value.config
+        const { limits } = this.#settings.live.current().value.config
         return { perCaller: limits.streamsPerUser, ageMs: limits.streamAgeMs }
       },
     )
@@ -199,7 +197,7 @@ class Running implements Sidecar {
         activeConnections: () => this.#listener?.connectionCount ?? 0,
         activeStreams: () => this.#streams.size,
         audit: () => this.#sink.stats(),
-        tlsGroups: () => this.#settings.current().value.config.tls.groups,
+        tlsGroups: () => this.#settings.live.current().value.config.tls.groups,
         notAfter: () => notAfterOf(this.#trust.live.current().value),
         generations: () => this.#generations(),
         quotaStoreUp: () => this.#quota.status().up,
@@ -219,31 +217,29 @@ class Running implements Sidecar {
   }
 
   async start(): Promise<Sidecar> {
-    const { config } = this.#settings.current().value
+    const { config } = this.#settings.live.current().value
     const { env, version } = this.#options
     this.#quota = await openQuotaStore(config.quotaStore, config.quotas, { report: line => this.#log.warn(line) })
     this.#traces = await openTraces(env, { version, pod: podOf(env), redactor: () => this.#redactor })
     this.#sink.start({ image: env['MCP_SIDECAR_IMAGE'], node: process.versions.node })
     await Promise.all([this.#startAdmin(config), this.#startOperations(config)])
-    this.#settings.follow((next, previous) => this.#onSettings(next.value, previous.value))
+    this.#settings.live.follow((next, previous) => this.#onSettings(next.value, previous.value))
     const [{ result }] = await Promise.all([
       this.#trust.start(),
       this.#upstreamWatch.start(),
       this.#verifier?.warm().catch(() => false),
     ])
     if (result === 'loaded') await this.#listen()
-    this.#configWatch = await watchFiles({
-      paths: this.#loaded.files,
-      onChange: (_files, cause) => (cause === 'start' ? undefined : this.#readConfigAgain()),
-    })
+    await this.#settings.start()
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS)
     return this
   }
 
   async reload(): Promise<readonly ReloadOutcome[]> {
-    const config = this.#readConfigAgain().then(() => this.#lastConfigOutcome)
-    const trust = this.#trust.reload().then(outcomeOfTrust)
-    return Promise.all([config, trust])
+    return Promise.all([
+      this.#settings.reload().then(outcome => ({ what: 'config', ...outcome })),
+      this.#trust.reload().then(outcomeOfTrust),
+    ])
   }
 
   drain(): Promise<void> {
@@ -257,7 +253,7 @@ class Running implements Sidecar {
   }
 
   async #beLameDuck(): Promise<void> {
-    const { drain } = this.#settings.current().value.config
+    const { drain } = this.#settings.live.current().value.config
     const wasServing = this.#state === 'serving'
     this.#state = 'lame-duck'
     this.#log.info(`lame duck for ${drain.lameDuckMs} ms: not ready any more, still serving`)
@@ -267,7 +263,7 @@ class Running implements Sidecar {
   }
 
   async #stop(reason: string): Promise<0 | 1> {
-    const { drain } = this.#settings.current().value.config
+    const { drain } = this.#settings.live.current().value.config
     await this.drain()
     this.#state = 'draining'
     const deadline = performance.now() + drain.graceMs
@@ -280,7 +276,7 @@ class Running implements Sidecar {
     clearInterval(this.#sweep)
     this.#upstreamWatch.stop()
     this.#verifier?.close()
-    await Promise.all([this.#configWatch?.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
+    await Promise.all([this.#settings.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
     const leftMs = Math.max(1000, deadline - performance.now())
     const [{ lost }] = await Promise.all([this.#sink.close(reason, leftMs), this.#traces?.close(leftMs)])
     if (lost > 0) this.#log.error(`${lost} audit lines were not taken by stdout before the end`)
@@ -298,7 +294,7 @@ class Running implements Sidecar {
     this.#admin = new AdminServer(config.admin.address, {
       live: () => [{ name: 'process', ok: true, detail: 'the event loop turns' }],
       ready: () => this.#readiness(),
-      started: () => this.#readiness().filter(check => check.name !== 'upstream'),
+      started: () => startupChecks(this.#readiness()),
       metrics: openMetrics => this.#metrics.render(openMetrics),
       appHealth: (container, probe) => appHealth.check(container, probe),
     })
@@ -311,7 +307,7 @@ class Running implements Sidecar {
     this.#operations = new OperationsServer(path, {
       drain: () => void this.drain(),
       reload: () => this.reload(),
-      config: () => describeConfig(this.#loaded),
+      config: () => this.#settings.describe(),
       explainQuotas: async query => (await this.#quota.explain(query, performance.now())) as unknown as JsonValue,
       health: () => {
         const checks = this.#readiness()
@@ -328,7 +324,7 @@ class Running implements Sidecar {
   async #listen(): Promise<void> {
     const bundle = this.#trust.live.current().value
     if (bundle === undefined || this.#listener !== undefined) return
-    const { config } = this.#settings.current().value
+    const { config } = this.#settings.live.current().value
     const listener = this.#newListener(config, secureContextOptions(bundle, config.tls))
     this.#listener = listener
     this.#mtlsPort = await listener.start()
@@ -344,7 +340,7 @@ class Running implements Sidecar {
       },
     })
     const steps = makeSteps({
-      settings: this.#settings,
+      settings: this.#settings.live,
       trustGeneration: () => this.#trust.live.current().generation,
       hosts: () => this.#hosts,
       verifier: () => this.#verifier,
@@ -412,35 +408,23 @@ class Running implements Sidecar {
     const { bundle, warnings } = outcome
     for (const { message } of warnings) this.#log.warn(message)
     this.#sink.fact({ event: 'trust.reloaded' })
-    const { config } = this.#settings.current().value
+    const { config } = this.#settings.live.current().value
     this.#hosts = compileHosts(config.listen, { dns: bundle.leaf.names.dnsNames }, config.identity.resource)
     if (this.#listener === undefined) return void this.#listen()
     this.#listener.setSecureContext(secureContextOptions(bundle, config.tls))
     this.#standing.judgeByTrust(this.connections(), bundle, Date.now())
   }
 
-  async #readConfigAgain(): Promise<void> {
-    const next = await readSettings(this.#options.configPath, this.#options.env)
-    const { generation } = this.#settings.current()
-    if (!next.ok) {
-      this.#metrics.reload('config', 'kept')
-      this.#log.error({ problems: next.error }, 'the configuration is not valid; what was in use stays')
-      this.#sink.fact({ event: 'config.kept', error: next.error.join('; ') })
-      this.#lastConfigOutcome = { what: 'config', result: 'kept', generation, problems: next.error }
-      return
+  #onConfig(outcome: SettingsOutcome & { result: 'loaded' | 'kept' }): void {
+    const { result, problems, waiting } = outcome
+    this.#metrics.reload('config', result)
+    if (waiting.length > 0) this.#log.warn(`changes of ${waiting.join(', ')} take effect at the next start`)
+    if (result === 'kept') {
+      this.#log.error({ problems }, 'the configuration is not valid; what was in use stays')
+      this.#sink.fact({ event: 'config.kept', error: problems.join('; ') })
+    } else {
+      this.#sink.fact({ event: 'config.reloaded' })
     }
-    const before = this.#settings.current().value
-    if (JSON.stringify(next.value.settings.config) === JSON.stringify(before.config)) {
-      this.#lastConfigOutcome = { what: 'config', result: 'unchanged', generation, problems: [] }
-      return
-    }
-    const fixed = needsRestart(before, next.value.settings)
-    if (fixed.length > 0) this.#log.warn(`changes of ${fixed.join(', ')} take effect at the next start`)
-    this.#loaded = next.value.loaded
-    const published = this.#settings.publish(next.value.settings)
-    this.#metrics.reload('config', 'loaded')
-    this.#sink.fact({ event: 'config.reloaded' })
-    this.#lastConfigOutcome = { what: 'config', result: 'loaded', generation: published.generation, problems: [] }
   }
 
   /** Everything that follows the configuration; calls under way keep the generation that they were judged by. */
@@ -457,7 +441,7 @@ class Running implements Sidecar {
       this.#verifier?.close()
       this.#verifier = this.#newVerifier(config)
     }
-    const settings = this.#settings.current()
+    const settings = this.#settings.live.current()
     this.#standing.judgeByPeers(this.connections(), connection => peerOf(connection, settings) !== undefined)
     this.#streams.judgeAgain(
       call => judgeStream(call, next, Date.now()),
@@ -482,38 +466,16 @@ class Running implements Sidecar {
   }
 
   #readiness(): Check[] {
-    const trust = this.#trust.status()
-    const problems = trust.problems.map(({ path, message }) => `${path} ${message}`)
-    return [
-      { name: 'state', ok: this.#state === 'serving', detail: this.#state },
-      { name: 'certificate', ok: trust.isServing, detail: validity(trust.notAfterMs) },
-      {
-        name: 'trust',
-        ok: problems.length === 0,
-        informational: true,
-        detail:
-          problems.length === 0
-            ? `generation ${trust.generation}`
-            : `kept generation ${trust.generation}: ${problems.join('; ')}`,
-      },
-      {
-        name: 'config',
-        ok: this.#lastConfigOutcome.result !== 'kept',
-        informational: true,
-        detail: [`generation ${this.#settings.current().generation}`, ...this.#lastConfigOutcome.problems].join('; '),
-      },
-      { name: 'audit', ok: this.#sink.state === 'open', detail: this.#sink.state },
-      { name: 'upstream', ok: this.#upstreamWatch.up === true, detail: this.#upstreamDetail() },
-      { name: 'breaker', ok: this.#breaker.state === 'closed', informational: true, detail: this.#breaker.state },
-      { name: 'quotas', ok: this.#quota.status().up, informational: true, detail: this.#quota.status().detail },
-    ]
-  }
-
-  #upstreamDetail(): string {
-    const { url } = this.#settings.current().value.config.upstream
-    const exposed =
-      this.#upstreamWatch.exposed === true ? '; it also answers on the pod\u2019s own address, around the sidecar' : ''
-    return `${url} ${this.#upstreamWatch.up === true ? 'accepts' : 'refuses'} connections${exposed}`
+    const { up, exposed } = this.#upstreamWatch
+    return readiness({
+      state: this.#state,
+      trust: this.#trust.status(),
+      settings: this.#settings.last,
+      audit: this.#sink.state,
+      upstream: { url: this.#settings.live.current().value.config.upstream.url, up, exposed },
+      breaker: this.#breaker.state,
+      quotas: this.#quota.status(),
+    })
   }
 
   #recorder(settings: Settings): Recorder {
@@ -531,7 +493,7 @@ class Running implements Sidecar {
   }
 
   #generations(): { config: number; trust: number } {
-    return { config: this.#settings.current().generation, trust: this.#trust.live.current().generation }
+    return { config: this.#settings.live.current().generation, trust: this.#trust.live.current().generation }
   }
 
   #onSweep(): void {
@@ -569,14 +531,6 @@ function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {
 function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
   const problems = outcome.result === 'kept' ? outcome.problems.map(({ path, message }) => `${path} ${message}`) : []
   return { what: 'trust', result: outcome.result, generation: outcome.generation, problems }
-}
-
-function validity(notAfterMs: number | undefined): string {
-  return notAfterMs === undefined ? 'no certificate yet' : `valid until ${new Date(notAfterMs).toISOString()}`
-}
-
-function isGood(check: Check): boolean {
-  return check.ok || check.informational === true
 }
 
 async function signerFrom(path: string): Promise<CheckpointSigner> {

@@ -1,0 +1,87 @@
+import { describeConfig } from '../config/describe.ts'
+import type { JsonObject } from '../core/json.ts'
+import { Live } from '../live/live.ts'
+import type { Settings } from '../live/settings.ts'
+import { needsRestart, type ReadSettings, readSettings } from './config-source.ts'
+import { type FileWatch, watchFiles } from './files/watch-files.ts'
+
+/** What came of one reading of the configuration. */
+export interface SettingsOutcome {
+  /** `kept`: what was in use stays, because of the problems. */
+  readonly result: 'loaded' | 'kept' | 'unchanged'
+  readonly generation: number
+  readonly problems: readonly string[]
+  /** Settings that differ and take effect only at the next start. */
+  readonly waiting: readonly string[]
+}
+
+export interface SettingsSourceOptions {
+  readonly path: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Called for each new generation, and for each reading that was not fit for use. */
+  readonly onOutcome: (outcome: SettingsOutcome & { result: 'loaded' | 'kept' }) => void
+}
+
+/**
+ * Follows the configuration file and what it names, and publishes each valid one as one compiled value. What is not
+ * valid is reported and changes nothing.
+ */
+export class SettingsSource {
+  readonly live: Live<Settings>
+  readonly #options: SettingsSourceOptions
+  #loaded: ReadSettings['loaded']
+  #watch: FileWatch | undefined
+  #last: SettingsOutcome = { result: 'loaded', generation: 1, problems: [], waiting: [] }
+
+  /** @param first  The reading that the sidecar has started with. */
+  constructor(first: ReadSettings, options: SettingsSourceOptions) {
+    this.live = new Live(first.settings)
+    this.#loaded = first.loaded
+    this.#options = options
+  }
+
+  /** The last reading: what `/readyz` shows. */
+  get last(): SettingsOutcome {
+    return this.#last
+  }
+
+  async start(): Promise<void> {
+    this.#watch = await watchFiles({
+      paths: this.#loaded.files,
+      onChange: async (_files, cause) => {
+        if (cause !== 'start') await this.reload()
+      },
+    })
+  }
+
+  /** Reads the files now (SIGHUP, `POST /reload`, or because they have changed). */
+  async reload(): Promise<SettingsOutcome> {
+    const next = await readSettings(this.#options.path, this.#options.env)
+    const { generation, value: before } = this.live.current()
+    if (!next.ok) return this.#tell({ result: 'kept', generation, problems: next.error, waiting: [] })
+    const { settings, loaded } = next.value
+    this.#loaded = loaded
+    if (JSON.stringify(settings.config) === JSON.stringify(before.config)) {
+      this.#last = { result: 'unchanged', generation, problems: [], waiting: [] }
+      return this.#last
+    }
+    const waiting = needsRestart(before, settings)
+    const published = this.live.publish(settings)
+    return this.#tell({ result: 'loaded', generation: published.generation, problems: [], waiting })
+  }
+
+  /** The configuration in force, in the words of the file, for `GET /config`. */
+  describe(): JsonObject {
+    return describeConfig(this.#loaded)
+  }
+
+  async stop(): Promise<void> {
+    await this.#watch?.stop()
+  }
+
+  #tell(outcome: SettingsOutcome & { result: 'loaded' | 'kept' }): SettingsOutcome {
+    this.#last = outcome
+    this.#options.onOutcome(outcome)
+    return outcome
+  }
+}
