@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { readWebhookConfig } from '../../src/config/webhook-config.ts'
 import { loadConfig } from '../../src/config/load.ts'
+import { readWebhookConfig } from '../../src/config/webhook-config.ts'
 import type { JsonObject } from '../../src/core/json.ts'
 import { defaultInjectOptions } from '../../src/core/manifest/options.ts'
-import { injectManifest } from '../../src/core/manifest/stream.ts'
 import { sidecarContainer } from '../../src/core/manifest/sidecar-container.ts'
+import { injectManifest } from '../../src/core/manifest/stream.ts'
 import { objectAt, objectsAt, setAt, textAt } from '../../src/core/manifest/tree.ts'
 import { objectName } from '../../src/core/manifest/workload.ts'
 import { checkedIn, hasKubectl, kustomizations, objectsIn, render, rendered } from '../support/kustomizations.ts'
@@ -15,8 +15,8 @@ import {
   referenceProblems,
   restrictedProblems,
   schemaProblems,
-  templateOf,
   type TypedSample,
+  templateOf,
   typeProblems,
 } from '../support/manifest-checks.ts'
 

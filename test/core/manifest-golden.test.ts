@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { parseAllDocuments } from 'yaml'
 import { describe, expect, test } from 'vitest'
+import { parseAllDocuments } from 'yaml'
 import { defaultInjectOptions, type InjectOptions } from '../../src/core/manifest/options.ts'
 import { injectManifest, uninjectManifest } from '../../src/core/manifest/stream.ts'
 

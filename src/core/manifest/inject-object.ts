@@ -1,6 +1,8 @@
 import type { JsonObject, JsonValue } from '../json.ts'
 import { err, ok, type Result } from '../result.ts'
 import { type AppProbe, PROBE_FIELDS, type ProbePath, readProbe } from './app-probes.ts'
+import { findServer } from './find-server.ts'
+import { findObstacles, type Report } from './obstacles.ts'
 import {
   ANNOTATION_PREFIX,
   type Change,
@@ -13,7 +15,6 @@ import {
   withAnnotations,
 } from './options.ts'
 import {
-  SIDECAR_VOLUMES,
   type SidecarInput,
   SOCKET_DIRECTORY,
   SOCKET_PATH,
@@ -112,151 +113,18 @@ class Injection {
     this.#options = withAnnotations(this.#options, current, (annotation, message) =>
       this.#problem(['metadata', 'annotations', annotation], message),
     )
-    this.#refuseWhatBreaks()
-    const upstream = this.#findUpstream()
+    const report: Report = {
+      problem: (at, message) => this.#problem(at, message),
+      warn: (at, message) => this.#warn(at, message),
+    }
+    findObstacles(this.#spec(), this.#options, this.#workload.finishes, report)
+    const upstream = findServer(this.#spec(), this.#options, report)
     if (!upstream || this.problems.length > 0) return undefined
     return this.#apply(upstream.container, upstream.port)
   }
 
   #spec(): JsonObject {
     return objectAt(this.#template, 'spec') as JsonObject
-  }
-
-  #refuseWhatBreaks(): void {
-    const spec = this.#spec()
-    const { listenPort, adminPort, mode } = this.#options
-    if (own(spec, 'hostNetwork') === true) {
-      this.#problem(
-        ['spec', 'hostNetwork'],
-        'with hostNetwork the sidecar and the server would listen on the node itself, where anybody reaches the server directly',
-      )
-    }
-    if (textAt(objectAt(spec, 'os') ?? {}, 'name') === 'windows') {
-      this.#problem(['spec', 'os'], 'the sidecar runs on Linux only')
-    }
-    if (listenPort === adminPort) this.#problem([], `the sidecar cannot listen on port ${listenPort} twice`)
-    if (mode === 'classic' && this.#workload.finishes) {
-      this.#problem(
-        ['spec', 'restartPolicy'],
-        'with a classic sidecar these pods would never complete; use the native one (Kubernetes 1.29 or later)',
-      )
-    }
-    for (const list of ['containers', 'initContainers']) {
-      const names = new Set<string>()
-      for (const container of objectsAt(spec, list)) {
-        const name = textAt(container, 'name')
-        if (name === undefined) this.#problem(['spec', list], 'a container has no name')
-        else if (name === SIDECAR) {
-          this.#problem(
-            ['spec', list, name],
-            `a container named ${SIDECAR} is there already and was not put there by inject`,
-          )
-        } else if (names.has(name)) this.#problem(['spec', list, name], 'two containers have this name')
-        names.add(name ?? '')
-        // An init container that has ended holds no port any more.
-        if (list === 'initContainers' && textAt(container, 'restartPolicy') !== 'Always') continue
-        this.#refusePortClash(list, name ?? '', container)
-      }
-    }
-    for (const volume of objectsAt(spec, 'volumes')) {
-      const name = textAt(volume, 'name') ?? ''
-      if (SIDECAR_VOLUMES.includes(name)) {
-        this.#problem(
-          ['spec', 'volumes', name],
-          `a volume named ${name} is there already and was not put there by inject`,
-        )
-      }
-    }
-    if (own(spec, 'shareProcessNamespace') === true) {
-      this.#warn(
-        ['spec', 'shareProcessNamespace'],
-        'the other containers can reach the key of the sidecar through /proc when they run as root or as uid 1001',
-      )
-    }
-  }
-
-  #refusePortClash(list: string, name: string, container: JsonObject): void {
-    const { listenPort, adminPort } = this.#options
-    for (const port of objectsAt(container, 'ports')) {
-      const number = own(port, 'containerPort')
-      if ((textAt(port, 'protocol') ?? 'TCP') !== 'TCP') continue
-      if (number === listenPort) {
-        this.#problem(
-          ['spec', list, name, 'ports'],
-          `container ${name} listens on ${listenPort}, which is the sidecar's; give the sidecar another with ${ANNOTATION_PREFIX}listen-port`,
-        )
-      }
-      if (number === adminPort) {
-        this.#problem(
-          ['spec', list, name, 'ports'],
-          `container ${name} listens on ${adminPort}, which is the sidecar's for probes and metrics; give the sidecar another with ${ANNOTATION_PREFIX}admin-port`,
-        )
-      }
-    }
-  }
-
-  #findUpstream(): { container: JsonObject; port: number } | undefined {
-    const containers = objectsAt(this.#spec(), 'containers')
-    const { upstreamContainer, upstreamPort } = this.#options
-    let candidates = containers
-    if (upstreamContainer !== undefined) {
-      candidates = containers.filter(container => own(container, 'name') === upstreamContainer)
-      if (candidates.length === 0) {
-        this.#problem(['spec', 'containers'], `there is no container named ${upstreamContainer}`)
-        return undefined
-      }
-    }
-    if (containers.length === 0) {
-      this.#problem(['spec', 'containers'], 'there is no container')
-      return undefined
-    }
-    const found =
-      upstreamPort === undefined
-        ? onlyPort(candidates)
-        : { port: upstreamPort, container: holderOf(candidates, upstreamPort) }
-    if (!found) {
-      this.#problem(
-        ['spec', 'containers'],
-        `which port does the MCP server listen on? Name one container port "mcp", or give --upstream-port or ${ANNOTATION_PREFIX}upstream-port`,
-      )
-      return undefined
-    }
-    if (!found.container) {
-      this.#problem(
-        ['spec', 'containers'],
-        `which container is the MCP server? None declares port ${found.port}; give --upstream-container or ${ANNOTATION_PREFIX}upstream-container`,
-      )
-      return undefined
-    }
-    const name = textAt(found.container, 'name') ?? ''
-    if (found.port === this.#options.listenPort || found.port === this.#options.adminPort) {
-      this.#problem(
-        ['spec', 'containers', name, 'ports'],
-        `the server's port ${found.port} is one that the sidecar listens on; give the sidecar another with ${ANNOTATION_PREFIX}listen-port or admin-port`,
-      )
-    }
-    const declared = objectsAt(found.container, 'ports').find(port => own(port, 'containerPort') === found.port)
-    if (declared && own(declared, 'hostPort') !== undefined) {
-      this.#problem(
-        ['spec', 'containers', name, 'ports'],
-        `hostPort opens the server's port ${found.port} on the node, past the sidecar`,
-      )
-    }
-    const postStart = objectAt(objectAt(found.container, 'lifecycle') ?? {}, 'postStart')
-    const told = this.#options.listenEnv ?? this.#options.socketEnv
-    if (told !== undefined && postStart && (objectAt(postStart, 'httpGet') || objectAt(postStart, 'tcpSocket'))) {
-      this.#problem(
-        ['spec', 'containers', name, 'lifecycle', 'postStart'],
-        "calls the server on the pod's own address, where it will not listen any more; use exec",
-      )
-    }
-    if (
-      told !== undefined &&
-      objectsAt(found.container, 'env').filter(entry => own(entry, 'name') === told).length > 1
-    ) {
-      this.#problem(['spec', 'containers', name, 'env'], `${told} is set twice`)
-    }
-    return { container: found.container, port: found.port }
   }
 
   #apply(container: JsonObject, port: number): Front {
@@ -468,27 +336,4 @@ export function findSidecar(template: JsonObject): boolean {
   return ['initContainers', 'containers'].some(list =>
     objectsAt(spec, list).some(container => own(container, 'name') === SIDECAR),
   )
-}
-
-/** The one TCP port among these containers that can only be the server's: the one named mcp, or the only one. */
-function onlyPort(containers: readonly JsonObject[]): { container: JsonObject; port: number } | undefined {
-  const all: { container: JsonObject; port: number; name: string | undefined }[] = []
-  for (const container of containers) {
-    for (const port of objectsAt(container, 'ports')) {
-      const number = own(port, 'containerPort')
-      if (typeof number !== 'number' || (textAt(port, 'protocol') ?? 'TCP') !== 'TCP') continue
-      all.push({ container, port: number, name: textAt(port, 'name') })
-    }
-  }
-  const named = all.filter(candidate => candidate.name === 'mcp')
-  if (named.length === 1) return named[0]
-  return all.length === 1 ? all[0] : undefined
-}
-
-function holderOf(containers: readonly JsonObject[], port: number): JsonObject | undefined {
-  const holders = containers.filter(container =>
-    objectsAt(container, 'ports').some(entry => own(entry, 'containerPort') === port),
-  )
-  if (holders.length > 0) return holders[0]
-  return containers.length === 1 ? containers[0] : undefined
 }
