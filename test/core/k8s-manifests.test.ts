@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { loadConfig } from '../../src/config/load.ts'
 import { readWebhookConfig } from '../../src/config/webhook-config.ts'
 import type { JsonObject } from '../../src/core/json.ts'
@@ -19,6 +19,9 @@ import {
   templateOf,
   typeProblems,
 } from '../support/manifest-checks.ts'
+
+// Much computing, and machines are shared.
+vi.setConfig({ testTimeout: 60_000 })
 
 const folders = kustomizations()
 

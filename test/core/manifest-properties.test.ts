@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { parseAllDocuments, stringify } from 'yaml'
 import type { JsonObject, JsonValue } from '../../src/core/json.ts'
 import { injectObject } from '../../src/core/manifest/inject-object.ts'
@@ -10,6 +10,9 @@ import { injectManifest, uninjectManifest } from '../../src/core/manifest/stream
 import { elementId, isObject } from '../../src/core/manifest/tree.ts'
 import { uninjectObject } from '../../src/core/manifest/uninject-object.ts'
 import { applyPatch } from '../support/json-patch.ts'
+
+// Much computing, and machines are shared.
+vi.setConfig({ testTimeout: 60_000 })
 
 const name = fc.stringMatching(/^[a-z][a-z0-9]{0,6}$/)
 const port = fc.integer({ min: 1, max: 8000 })
