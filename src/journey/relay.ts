@@ -241,8 +241,10 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   fail(failure: UpstreamFailure): void {
     if (this.#over) return
     this.#exchange.upstreamEndedMono = performance.now()
-    if (!this.#noted) this.#parts.note(true, this.#epoch)
-    this.#noted = true
+    if (failure.kind !== 'busy') {
+      if (!this.#noted) this.#parts.note(true, this.#epoch)
+      this.#noted = true
+    }
     this.#exchange.error = `upstream ${failure.kind}: ${failure.detail}`
     this.#drop(refusalFor(failure))
   }
@@ -381,6 +383,8 @@ function refusalFor(failure: UpstreamFailure): Refusal {
   switch (failure.kind) {
     case 'unreachable':
       return { reason: 'upstream_unreachable', detail: failure.detail, retryAfterMs: 1000 }
+    case 'busy':
+      return { reason: 'sidecar_overloaded', retryAfterMs: 1000 }
     case 'timeout':
       return { reason: 'upstream_timeout', waitedMs: failure.waitedMs }
     case 'invalid':

@@ -40,7 +40,8 @@ export interface UpstreamCall {
 }
 
 export interface UpstreamFailure {
-  readonly kind: 'unreachable' | 'broke' | 'timeout' | 'invalid'
+  /** `busy`: it is the sidecar that has no connection to spare; says nothing about the server. */
+  readonly kind: 'unreachable' | 'busy' | 'broke' | 'timeout' | 'invalid'
   readonly detail: string
   /** False when not one byte of the request can have reached the server, so that another attempt is safe. */
   readonly sent: boolean

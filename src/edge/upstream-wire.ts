@@ -1,0 +1,299 @@
+import type net from 'node:net'
+import { performance } from 'node:perf_hooks'
+import { type AnswerParts, AnswerReader } from '../core/http1/answer-reader.ts'
+import type { AnswerSink, UpstreamCall, UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
+
+/** What a connection tells the pool that it belongs to. */
+export interface WirePool {
+  /** The connection can serve again. */
+  idled(wire: Wire): void
+  /** The connection is gone. */
+  gone(wire: Wire): void
+  /** No connection could be made; not a byte has been sent. */
+  refused(call: Call, what: UpstreamFailure): void
+  /** A connection has been made. */
+  accepted(): void
+}
+
+/** Longest that an idle connection is kept when the server gives no hint; below what servers usually close after. */
+const IDLE_MS = 4000
+const ONE_WRITE_BYTES = 16 * 1024
+
+/** One request and what becomes of it. */
+export class Call implements UpstreamCall {
+  readonly request: UpstreamRequest
+  readonly #answer: AnswerSink
+  wire: Wire | undefined
+  over = false
+  startedMono = 0
+  /** Until then a connection may be tried for. */
+  connectByMono = 0
+  refusedWith: UpstreamFailure | undefined
+  /** The next byte has to be here by then. */
+  deadlineMono = 0
+  answered = false
+  paused = false
+
+  constructor(request: UpstreamRequest, answer: AnswerSink) {
+    this.request = request
+    this.#answer = answer
+  }
+
+  head(status: number, headers: string[], bodyLength: number | undefined): void {
+    this.answered = true
+    this.#answer.head(status, headers, bodyLength)
+  }
+
+  data(chunk: Buffer): void {
+    if (this.over) return
+    if (!this.#answer.data(chunk) && !this.over && !this.paused) {
+      this.paused = true
+      this.wire?.pause()
+    }
+  }
+
+  end(): void {
+    if (this.over) return
+    this.over = true
+    this.#answer.end()
+  }
+
+  fail(what: UpstreamFailure): void {
+    if (this.over) return
+    this.over = true
+    this.#answer.fail(what)
+  }
+
+  resume(): void {
+    if (!this.paused) return
+    this.paused = false
+    this.deadlineMono = performance.now() + this.request.idleMs
+    this.wire?.resume()
+  }
+
+  cancel(): void {
+    if (this.over) return
+    this.over = true
+    this.wire?.destroy()
+  }
+}
+
+/** One connection to the server. */
+export class Wire implements AnswerParts {
+  readonly #socket: net.Socket
+  readonly #pool: WirePool
+  readonly #reader = new AnswerReader()
+  #call: Call | undefined
+  #connected = false
+  /** Something of the current request has been handed to the kernel. */
+  #sent = false
+  #destroyed = false
+  #ended = false
+  idleSinceMono = 0
+  idleUntilMono = 0
+
+  constructor(socket: net.Socket, pool: WirePool) {
+    this.#socket = socket
+    this.#pool = pool
+    socket.on('connect', () => this.#onConnect())
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    socket.on('end', () => this.#onEnd())
+    socket.on('error', (error: NodeJS.ErrnoException) => this.#onGone(error.code ?? error.message))
+    socket.on('close', () => this.#onGone('closed'))
+  }
+
+  get usable(): boolean {
+    return this.#connected && !this.#destroyed && !this.#ended
+  }
+
+  connecting(call: Call): void {
+    this.#call = call
+    call.wire = this
+  }
+
+  reserve(call: Call): void {
+    call.wire = this
+  }
+
+  /** Back into the pool unused. */
+  giveBack(): void {
+    if (this.usable) this.#pool.idled(this)
+  }
+
+  serve(call: Call): void {
+    this.#call = call
+    call.wire = this
+    this.#reader.begin()
+    this.#sent = true
+    const { request } = call
+    const head = headOf(request)
+    const body = request.body
+    if (body === undefined || body.length === 0) {
+      this.#socket.write(head, 'latin1')
+    } else if (body.length <= ONE_WRITE_BYTES) {
+      const whole = Buffer.allocUnsafe(head.length + body.length)
+      whole.write(head, 0, 'latin1')
+      body.copy(whole, head.length)
+      this.#socket.write(whole)
+    } else {
+      this.#socket.cork()
+      this.#socket.write(head, 'latin1')
+      this.#socket.write(body)
+      this.#socket.uncork()
+    }
+  }
+
+  checkTime(now: number): void {
+    const call = this.#call
+    if (call === undefined) {
+      if (this.idleUntilMono !== 0 && now >= this.idleUntilMono) this.destroy()
+      return
+    }
+    if (!this.#connected) {
+      if (now >= call.connectByMono)
+        this.#fault(failure('unreachable', 'no connection in time', false, now - call.startedMono))
+      return
+    }
+    // While the client is slow it is our own pause that keeps the server silent.
+    if (!call.paused && now >= call.deadlineMono) {
+      const waitedMs = call.answered ? call.request.idleMs : now - call.startedMono
+      this.#fault(failure('timeout', call.answered ? 'the answer stopped' : 'no answer', true, waitedMs))
+    }
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
+  destroy(): void {
+    if (this.#destroyed) return
+    this.#destroyed = true
+    this.#socket.destroy()
+    this.#pool.gone(this)
+  }
+
+  head(status: number, headers: string[], bodyLength: number | undefined): void {
+    this.#call?.head(status, headers, bodyLength)
+  }
+
+  data(chunk: Buffer): void {
+    this.#call?.data(chunk)
+  }
+
+  end(): void {
+    const call = this.#call
+    this.#call = undefined
+    call?.end()
+  }
+
+  #onConnect(): void {
+    this.#connected = true
+    const call = this.#call
+    // After this call has its connection, so that those that have waited come after it.
+    process.nextTick(nobodyWaits, this.#pool)
+    if (call === undefined || call.over) {
+      this.#call = undefined
+      this.#rest(performance.now(), undefined)
+      return
+    }
+    this.serve(call)
+  }
+
+  #onData(chunk: Buffer): void {
+    const call = this.#call
+    if (call === undefined) {
+      // Bytes that nobody asked for would be taken for the answer to the next call.
+      this.destroy()
+      return
+    }
+    const now = performance.now()
+    const fault = this.#reader.feed(chunk, this)
+    if (fault !== undefined) {
+      if (this.#call === undefined) this.destroy()
+      else this.#fault(failure('invalid', fault, true, now - call.startedMono))
+      return
+    }
+    // A head that drips does not count as an answer.
+    if (call.answered) call.deadlineMono = now + call.request.idleMs
+    if (this.#call === undefined) {
+      if (this.#reader.keepAlive && !call.paused) this.#rest(now, this.#reader.idleHintMs)
+      else this.destroy()
+    }
+  }
+
+  #onEnd(): void {
+    this.#ended = true
+    const call = this.#call
+    if (call !== undefined && this.#connected) {
+      const fault = this.#reader.close(this)
+      if (fault !== undefined && this.#call !== undefined) {
+        this.#fault(failure('broke', fault, true, performance.now() - call.startedMono))
+        return
+      }
+    }
+    this.destroy()
+  }
+
+  #onGone(why: string): void {
+    const call = this.#call
+    if (call !== undefined) {
+      const waitedMs = performance.now() - call.startedMono
+      if (this.#connected) return this.#fault(failure('broke', why, this.#sent, waitedMs))
+      this.#call = undefined
+      this.destroy()
+      if (!call.over) this.#pool.refused(call, failure(NO_ROOM.has(why) ? 'busy' : 'unreachable', why, false, waitedMs))
+      return
+    }
+    this.destroy()
+  }
+
+  #fault(what: UpstreamFailure): void {
+    const call = this.#call
+    this.#call = undefined
+    this.destroy()
+    call?.fail(what)
+  }
+
+  #rest(now: number, hintMs: number | undefined): void {
+    if (!this.usable) {
+      this.destroy()
+      return
+    }
+    const keepMs = hintMs === undefined ? IDLE_MS : Math.min(hintMs - 1000, 60_000)
+    if (keepMs <= 0) {
+      this.destroy()
+      return
+    }
+    this.#sent = false
+    this.idleSinceMono = now
+    this.idleUntilMono = now + keepMs
+    this.#pool.idled(this)
+  }
+}
+
+function headOf(request: UpstreamRequest): string {
+  let head = `${request.method} ${request.path} HTTP/1.1\r\n`
+  const { headers } = request
+  for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`
+  return `${head}\r\n`
+}
+
+function nobodyWaits(pool: WirePool): void {
+  pool.accepted()
+}
+
+/** Not the server's fault: this process has no descriptors, ports or buffers left. */
+const NO_ROOM: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS', 'ENOMEM'])
+
+export function failure(
+  kind: UpstreamFailure['kind'],
+  detail: string,
+  sent: boolean,
+  waitedMs: number,
+): UpstreamFailure {
+  return { kind, detail, sent, waitedMs: Math.round(waitedMs) }
+}

@@ -1,0 +1,201 @@
+import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, describe, expect, test } from 'vitest'
+import { Http1Upstream } from '../../src/edge/upstream-http1.ts'
+import type { UpstreamCall, UpstreamFailure } from '../../src/journey/upstream.ts'
+import { eventually } from '../support/eventually.ts'
+
+const cleanups: (() => unknown)[] = []
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup()
+})
+
+interface Result {
+  readonly status: number
+  readonly body: string
+  readonly failure: UpstreamFailure | undefined
+}
+
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
+function upstreamAt(port: number, more: { connectMs?: number; maxConnections?: number } = {}): Http1Upstream {
+  const upstream = new Http1Upstream({
+    target: { kind: 'tcp', host: '127.0.0.1', port },
+    connectMs: 2000,
+    maxConnections: 100,
+    ...more,
+  })
+  cleanups.push(() => upstream.destroy())
+  return upstream
+}
+
+function send(
+  upstream: Http1Upstream,
+  firstByteMs = 5000,
+  hold: (call: UpstreamCall) => void = () => {},
+): Promise<Result> {
+  return new Promise(resolve => {
+    let status = 0
+    let body = ''
+    const done = (failure?: UpstreamFailure): void => resolve({ status, body, failure })
+    hold(
+      upstream.send(
+        {
+          method: 'POST',
+          path: '/mcp',
+          headers: ['Content-Length', '2'],
+          body: Buffer.from('{}'),
+          firstByteMs,
+          idleMs: 5000,
+        },
+        {
+          head: got => {
+            status = got
+          },
+          data: chunk => {
+            body += String(chunk)
+            return true
+          },
+          end: () => done(),
+          fail: done,
+        },
+      ),
+    )
+  })
+}
+
+/** A server that does as told with each connection's first bytes. */
+async function serve(
+  answer: (socket: net.Socket) => void,
+  port = 0,
+): Promise<{ port: number; accepted: () => number }> {
+  let accepted = 0
+  const sockets = new Set<net.Socket>()
+  const server = net.createServer(socket => {
+    accepted += 1
+    sockets.add(socket)
+    socket.on('error', () => {})
+    socket.on('data', () => answer(socket))
+  })
+  await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
+  cleanups.push(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return { port: (server.address() as net.AddressInfo).port, accepted: () => accepted }
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as net.AddressInfo
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
+
+describe('a server that does not accept connections', () => {
+  test('yet: calls wait for it, and every one of them is answered', async () => {
+    const port = await freePort()
+    const upstream = upstreamAt(port, { connectMs: 10_000 })
+    const calls = Array.from({ length: 20 }, () => send(upstream))
+    await sleep(250)
+    const late = send(upstream)
+    const { accepted } = await serve(socket => socket.write(OK), port)
+    const results = await Promise.all([...calls, late])
+    expect(results.map(({ status }) => status)).toEqual(new Array(21).fill(200))
+    expect(accepted()).toBeLessThanOrEqual(21)
+  })
+
+  test('at all: calls are told so when the time to connect is over, with nothing sent', async () => {
+    const upstream = upstreamAt(await freePort(), { connectMs: 250 })
+    const results = await Promise.all([send(upstream), send(upstream), send(upstream)])
+    for (const { failure } of results)
+      expect(failure).toMatchObject({ kind: 'unreachable', detail: 'ECONNREFUSED', sent: false })
+    expect(upstream.openConnections).toBe(0)
+  })
+
+  test('does not get what a client has given up meanwhile', async () => {
+    const port = await freePort()
+    const upstream = upstreamAt(port, { connectMs: 10_000 })
+    let given: UpstreamCall | undefined
+    void send(upstream, 5000, call => (given = call))
+    await sleep(150)
+    given?.cancel()
+    const seen: string[] = []
+    await serve(socket => {
+      seen.push('call')
+      socket.write(OK)
+    }, port)
+    expect((await send(upstream)).status).toBe(200)
+    expect(seen).toEqual(['call'])
+  })
+
+  test('does not keep the others waiting when the client of the one that tries leaves', async () => {
+    const port = await freePort()
+    const upstream = upstreamAt(port, { connectMs: 10_000 })
+    const given: UpstreamCall[] = []
+    for (let i = 0; i < 5; i++) void send(upstream, 5000, call => given.push(call))
+    const last = send(upstream)
+    await sleep(150)
+    for (const call of given) {
+      call.cancel()
+      await sleep(37)
+    }
+    await serve(socket => socket.write(OK), port)
+    expect((await last).status).toBe(200)
+  })
+})
+
+test('a pool without room says that it is the pool', async () => {
+  const { port } = await serve(() => {})
+  const upstream = upstreamAt(port, { maxConnections: 2 })
+  void send(upstream)
+  void send(upstream)
+  expect((await send(upstream)).failure).toMatchObject({ kind: 'busy', sent: false })
+})
+
+test('a connection that breaks after the request was sent is not tried again', async () => {
+  let calls = 0
+  const { port } = await serve(socket => {
+    calls += 1
+    socket.destroy()
+  })
+  expect((await send(upstreamAt(port))).failure).toMatchObject({ kind: 'broke', sent: true })
+  expect(calls).toBe(1)
+})
+
+test('a head that drips does not put off the time by which an answer must have begun', async () => {
+  const { port } = await serve(socket => {
+    socket.write('HTTP/1.1 200 OK\r\nX-Slow: ')
+    const drip = setInterval(() => socket.write('x'), 20)
+    socket.on('close', () => clearInterval(drip))
+  })
+  expect((await send(upstreamAt(port), 300)).failure).toMatchObject({ kind: 'timeout' })
+})
+
+test('connections that a server closes while they rest never fail a call, also when this process is busy', async () => {
+  const { port, accepted } = await serve(socket => {
+    socket.write(OK)
+    // Every other answer is the last of its connection, which is not said beforehand.
+    if (Math.random() < 0.5) setImmediate(() => socket.destroy())
+  })
+  const upstream = upstreamAt(port)
+  const failures: unknown[] = []
+  for (let round = 0; round < 150; round++) {
+    const results = await Promise.all(Array.from({ length: 4 }, () => send(upstream)))
+    for (const { failure } of results) if (failure !== undefined) failures.push(failure)
+    // The closing arrives while nothing is read.
+    const until = performance.now() + 4
+    while (performance.now() < until);
+    await sleep(round % 3)
+  }
+  expect(failures).toEqual([])
+  expect(accepted()).toBeGreaterThan(100)
+})
+
+test('connections are counted back to nothing', async () => {
+  const { port } = await serve(socket => socket.write(OK.replace('200 OK', '200 OK\r\nConnection: close')))
+  const upstream = upstreamAt(port)
+  await Promise.all(Array.from({ length: 30 }, () => send(upstream)))
+  await eventually(() => upstream.openConnections === 0)
+})
