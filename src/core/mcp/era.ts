@@ -4,8 +4,8 @@ import type { Era } from './message.ts'
 import { isObject } from './objects.ts'
 import type { PostedHeaders } from './posted-headers.ts'
 
-export const VERSION_KEY = 'io.modelcontextprotocol/protocolVersion'
-export const CAPABILITIES_KEY = 'io.modelcontextprotocol/clientCapabilities'
+const VERSION_KEY = 'io.modelcontextprotocol/protocolVersion'
+const CAPABILITIES_KEY = 'io.modelcontextprotocol/clientCapabilities'
 export const CLIENT_INFO_KEY = 'io.modelcontextprotocol/clientInfo'
 const LOG_LEVEL_KEY = 'io.modelcontextprotocol/logLevel'
 

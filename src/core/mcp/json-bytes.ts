@@ -1,7 +1,7 @@
 /** Tables and walks over the bytes of JSON texts, shared by the strict reader and by what reads answers. */
 
 /** 1 for the four characters that JSON calls white space. */
-export const SPACE = new Uint8Array(256)
+const SPACE = new Uint8Array(256)
 for (const c of [0x20, 0x09, 0x0a, 0x0d]) SPACE[c] = 1
 
 /** What ends a plain run inside a string: 1 quote, 2 backslash, 3 control character; 4 is DEL or beyond ASCII. */

@@ -87,7 +87,7 @@ export const KNOWN_METHODS: ReadonlySet<string> = new Set([
 ])
 
 /** Longest name of a tool, prompt or task. */
-export const LONGEST_NAME = 1024
+const LONGEST_NAME = 1024
 
 class Reached implements Reach {
   objects: McpObject[] = []

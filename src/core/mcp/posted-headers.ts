@@ -36,8 +36,8 @@ export function readPostedHeaders(rawHeaders: readonly string[]): PostedHeaders 
 }
 
 /** Most `Mcp-Param-*` lines of a request, and their longest names and values together; they are passed on unread. */
-export const MOST_PARAMS = 64
-export const PARAM_BYTES = 16 * 1024
+const MOST_PARAMS = 64
+const PARAM_BYTES = 16 * 1024
 
 type Field = Exclude<keyof PostedHeaders, 'problem'>
 

@@ -195,24 +195,26 @@ function readMessage(
     if (given !== undefined && !isObject(given)) return paramsInvalid('params.arguments must be an object')
     args = given
   }
-  const message = {
+  const message: Message = {
     kind,
     era: era.era,
     version: era.version,
     method,
     id,
     objects: reach.value.objects,
+    args,
+    params,
     taskIds: reach.value.taskIds,
     traceparent: traceparentOf(params),
     clientInfo: clientInfoOf(method, params),
     isError: false,
-  } as const
-  if (lazyBytes === undefined) return ok({ ...message, args, params })
+  }
+  if (lazyBytes === undefined) return ok(message)
   return ok(withLazyParams(message, args !== undefined, lazyBytes))
 }
 
 /** The same message with `params` and `args` parsed from the whole body when one of them is first asked for. */
-function withLazyParams(message: Omit<Message, 'args' | 'params'>, hasArgs: boolean, bytes: Buffer): Message {
+function withLazyParams(message: Message, hasArgs: boolean, bytes: Buffer): Message {
   let params: JsonObject | undefined
   const load = (): JsonObject => {
     params ??= (JSON.parse(bytes.toString('utf8')) as { params: JsonObject }).params

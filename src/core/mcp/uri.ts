@@ -66,7 +66,7 @@ export function withoutFileQuery(normalized: string): string | undefined {
   return query < 0 ? undefined : normalized.slice(0, query)
 }
 
-export const LONGEST_URI = 8192
+const LONGEST_URI = 8192
 
 /** Already normal: no escapes, no upper case before the path, no port, no user, no query; dots are looked at apart. */
 const PLAIN =
