@@ -3,22 +3,28 @@ import type { Writable } from 'node:stream'
 /**
  * The one writer of a stream, which knows what the kernel has. Lines are ASCII, so characters are bytes.
  *
- * On a pipe or a socket Node hands a line to the kernel within `write` when there is room, and keeps the rest without
- * blocking; a file or a terminal is written synchronously. *Blocked* is more than 256 KiB, or anything for 250 ms, that
- * the kernel has not taken; it ends when the kernel takes again and at most 64 KiB wait.
+ * Lines of one turn of the event loop are one write: under load several calls end in a turn, and the answers that wait
+ * for their lines are sent right after it. On a pipe or a socket Node hands a write to the kernel at once when there is
+ * room, and keeps the rest without blocking; a file or a terminal is written synchronously. *Blocked* is more than
+ * 256 KiB, or anything for 250 ms, that the kernel has not taken; it ends when the kernel takes again and at most 64 KiB
+ * wait.
  */
 export class LineWriter {
   readonly #stream: Writable
   readonly #changed: () => void
-  /** Lines given to the stream, and how many of them, from the first, the kernel has. */
+  /** Lines of this turn, which the stream does not have yet. */
+  #turn = ''
+  /** Lines so far, and how many of them, from the first, the kernel has. */
   #issued = 0
   #acknowledged = 0
-  #calledBack = 0
+  /** What `#issued` was at each write whose callback is still to come. */
+  readonly #marks: number[] = []
   #blocked = false
   #failure: Error | undefined
   #watch: NodeJS.Timeout | undefined
   #watchedFrom = 0
   readonly #waiting: { mark: number; goOn: () => void }[] = []
+  readonly #onTurn = (): void => this.#flush()
   readonly #onAcknowledged = (error?: Error | null): void => this.#acknowledge(error)
   readonly #onWatch = (): void => this.#lookAgain()
   readonly #onError = (error: Error): void => this.#fail(error)
@@ -42,7 +48,7 @@ export class LineWriter {
   }
 
   get pendingBytes(): number {
-    return this.#failure === undefined ? this.#stream.writableLength : 0
+    return this.#failure === undefined ? this.#stream.writableLength + this.#turn.length : 0
   }
 
   /** Lines that were given to `write` and that the kernel does not have. */
@@ -53,14 +59,9 @@ export class LineWriter {
   write(line: string): void {
     this.#issued += 1
     if (this.#failure !== undefined) return
-    this.#stream.write(line, 'latin1', this.#onAcknowledged)
-    const waiting = this.#stream.writableLength
-    if (waiting === 0) {
-      this.#acknowledged = this.#issued
-      return
-    }
-    if (waiting > MAX_WAITING_BYTES) this.#block(true)
-    if (this.#watch === undefined) this.#startWatch()
+    if (this.#turn === '') setImmediate(this.#onTurn)
+    this.#turn += line
+    if (this.#turn.length >= ONE_WRITE_BYTES) this.#flush()
   }
 
   /** True when the kernel has every line so far; else `then` is called when it has, or when it never will. */
@@ -82,12 +83,31 @@ export class LineWriter {
     // The listener for errors stays: an error of stdout after the end must not become an exception.
   }
 
+  #flush(): void {
+    const lines = this.#turn
+    if (lines === '' || this.#failure !== undefined) return
+    this.#turn = ''
+    this.#marks.push(this.#issued)
+    this.#stream.write(lines, 'latin1', this.#onAcknowledged)
+    const waiting = this.#stream.writableLength
+    if (waiting === 0) return this.#advance(this.#issued)
+    if (waiting > MAX_WAITING_BYTES) this.#block(true)
+    if (this.#watch === undefined) this.#startWatch()
+  }
+
+  /** The kernel has this many lines: whoever has waited for one of them may go on. */
+  #advance(acknowledged: number): void {
+    this.#acknowledged = acknowledged
+    let count = 0
+    while ((this.#waiting[count]?.mark ?? Number.POSITIVE_INFINITY) <= acknowledged) count++
+    // Those that go on may write lines again, and wait for them.
+    for (const { goOn } of this.#waiting.splice(0, count)) goOn()
+  }
+
   #acknowledge(error: Error | null | undefined): void {
-    this.#calledBack += 1
+    const mark = this.#marks.shift() ?? 0
     if (error) return this.#fail(error)
-    if (this.#calledBack > this.#acknowledged) this.#acknowledged = this.#calledBack
-    while (this.#waiting.length > 0 && (this.#waiting[0]?.mark ?? 0) <= this.#acknowledged)
-      this.#waiting.shift()?.goOn()
+    if (mark > this.#acknowledged) this.#advance(mark)
     if (this.#blocked && this.#stream.writableLength <= RESUME_BELOW_BYTES) this.#block(false)
   }
 
@@ -113,6 +133,7 @@ export class LineWriter {
   #fail(error: Error): void {
     if (this.#failure !== undefined) return
     this.#failure = error
+    this.#turn = ''
     this.#blocked = true
     clearTimeout(this.#watch)
     this.releaseWaiting()
@@ -121,5 +142,7 @@ export class LineWriter {
 }
 
 export const MAX_WAITING_BYTES = 256 * 1024
+/** Lines are not gathered beyond this; what a pipe holds by default. */
+const ONE_WRITE_BYTES = 64 * 1024
 const RESUME_BELOW_BYTES = 64 * 1024
 const MAX_WAITING_MS = 250
