@@ -363,7 +363,10 @@ class Running implements Sidecar {
       limits: config.limits,
       deadlines: DEADLINES,
       secureContext,
-      maxConnectionAgeMs: config.tls.maxConnectionAgeMs,
+      connectionAge: () => {
+        const { tls, drain } = this.#settings.live.current().value.config
+        return { maxMs: tls.maxConnectionAgeMs, graceMs: drain.graceMs }
+      },
       readCertificate: (der, sent) => this.#readCertificate(der, sent),
       judge: certificate => {
         const bundle = this.#trust.live.current().value

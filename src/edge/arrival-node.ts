@@ -35,6 +35,7 @@ export class NodeArrival implements Arrival, Reply {
     this.method = request.method ?? ''
     this.target = request.url ?? ''
     this.rawHeaders = connection.isHttp2 ? withoutPseudoHeaders(request.rawHeaders) : request.rawHeaders
+    connection.requestBegun()
     response.on('close', () => this.#onClose())
     response.on('drain', () => this.onDrain?.())
     // A client that resets shows as an error here; 'close' follows and is where it is acted on.
@@ -122,6 +123,7 @@ export class NodeArrival implements Arrival, Reply {
   }
 
   #onClose(): void {
+    this.connection.requestOver()
     if (this.#ended) return
     this.#ended = true
     this.onLeft?.()

@@ -38,7 +38,6 @@ export class ConnectionStanding {
   /** Asked several times a second, so that no timer has to wait for weeks: Node fires those beyond 24.8 days at once. */
   sweep(connections: Iterable<Connection>, nowMs: number): void {
     for (const connection of connections) {
-      if (connection.retiring) continue
       if (nowMs >= (this.#untilMs.get(connection) ?? Number.POSITIVE_INFINITY))
         connection.retire('CERT_HAS_EXPIRED', EXPIRED_GRACE_MS)
     }

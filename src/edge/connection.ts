@@ -1,9 +1,18 @@
-import { performance } from 'node:perf_hooks'
 import type { ServerHttp2Session } from 'node:http2'
+import { performance } from 'node:perf_hooks'
 import type { TLSSocket } from 'node:tls'
 import type { ConnectionFacts } from '../core/audit/exchange.ts'
 import type { Peer } from '../core/identity/caller.ts'
 import type { ArrivalConnection, OpenCall } from '../journey/arrival.ts'
+
+/** How old connections may grow, and how long what they carry may take to end then, ms. */
+export interface ConnectionAge {
+  readonly maxMs: number | undefined
+  readonly graceMs: number
+}
+
+/** How long before the cut a stream is asked to end: events are short, and clients read them. */
+const STREAM_END_MS = 1000
 
 /** One verified TLS connection, from the end of its handshake to its close. */
 export class Connection implements ArrivalConnection {
@@ -13,11 +22,15 @@ export class Connection implements ArrivalConnection {
   readonly openedMono = performance.now()
   readonly calls = new Set<OpenCall>()
   peer: { generation: number; peer: Peer | undefined } | undefined
-  /** When the connection has to go by its own age; `Infinity` when it may stay. */
-  retireAtMono = Number.POSITIVE_INFINITY
   /** Why it is going, once it is. */
   retiredFor: string | undefined
+  /** A tenth of the age is jitter, so that a fleet that connected at once does not reconnect at once. */
+  readonly #ageShare = 0.9 + Math.random() * 0.1
   #session: ServerHttp2Session | undefined
+  /** Requests whose answers are not over, from the end of their head on. */
+  #requests = 0
+  #endsWhenIdle = false
+  #interruptAtMono = Number.POSITIVE_INFINITY
   #cutAtMono = Number.POSITIVE_INFINITY
 
   constructor(socket: TLSSocket, facts: ConnectionFacts) {
@@ -37,33 +50,56 @@ export class Connection implements ArrivalConnection {
   /**
    * Sends GOAWAY or says `connection: close` with the next answer, ends event streams at an event boundary, and cuts
    * whatever is left after `graceMs`.
+   *
+   * @param manner  `now`: streams end at their next boundary, and an HTTP/1.1 connection that carries nothing ends at
+   *   once, although a request may be on its way. `late`: streams may go on until shortly before the cut, and such a
+   *   connection waits for the request that it can say it to.
    */
-  retire(reason: string, graceMs: number): void {
+  retire(reason: string, graceMs: number, manner: 'now' | 'late' = 'now'): void {
     const cutAtMono = performance.now() + graceMs
-    if (this.retiredFor === undefined) {
-      this.retiredFor = reason
-      if (this.#session !== undefined && !this.#session.destroyed) this.#session.close()
+    // What may take its time is not what ended the connection when something that may not comes on top.
+    if (this.retiredFor === undefined || (manner === 'now' && !this.#endsWhenIdle)) this.retiredFor = reason
+    if (this.#session !== undefined && !this.#session.closed) this.#session.close()
+    if (cutAtMono < this.#cutAtMono) {
+      this.#cutAtMono = cutAtMono
+      this.#interruptAtMono = cutAtMono - Math.min(STREAM_END_MS, graceMs / 2)
     }
-    this.#cutAtMono = Math.min(this.#cutAtMono, cutAtMono)
-    for (const call of [...this.calls]) call.interrupt(reason)
-    this.endIfIdle()
+    if (manner === 'late') return
+    this.#endsWhenIdle = true
+    this.#interrupt()
+    this.#endIfIdle()
   }
 
   done(call: OpenCall): void {
     this.calls.delete(call)
   }
 
-  /** An HTTP/1.1 connection that carries nothing has nothing to say `connection: close` with. */
-  endIfIdle(): void {
-    if (this.retiring && !this.isHttp2 && this.calls.size === 0 && this.#cutAtMono !== Number.POSITIVE_INFINITY) {
-      this.socket.end()
-    }
+  requestBegun(): void {
+    this.#requests++
+  }
+
+  requestOver(): void {
+    this.#requests--
+    this.#endIfIdle()
   }
 
   /** Called by the listener's sweep. */
-  checkTime(nowMono: number): void {
-    if (nowMono >= this.retireAtMono && !this.retiring) this.retire('max_connection_age', 5000)
+  checkTime(nowMono: number, age: ConnectionAge): void {
+    if (age.maxMs !== undefined && !this.retiring && nowMono - this.openedMono >= age.maxMs * this.#ageShare) {
+      this.retire('max_connection_age', age.graceMs, 'late')
+    }
+    // Streams that have begun since the connection was told to go are among them.
+    if (nowMono >= this.#interruptAtMono) this.#interrupt()
     if (nowMono >= this.#cutAtMono && !this.socket.destroyed) this.destroy()
+  }
+
+  #interrupt(): void {
+    for (const call of [...this.calls]) call.interrupt(this.retiredFor ?? '')
+  }
+
+  #endIfIdle(): void {
+    // A request whose head is read and whose body is still to come is no call yet, and must not be lost.
+    if (this.#endsWhenIdle && !this.isHttp2 && this.#requests === 0) this.socket.end()
   }
 
   destroy(): void {

@@ -9,7 +9,7 @@ import type { ClientCertificate } from '../core/identity/caller.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
 import { NodeArrival } from './arrival-node.ts'
-import { Connection } from './connection.ts'
+import { Connection, type ConnectionAge } from './connection.ts'
 import { setServerContext } from './tls-repairs.ts'
 
 export interface ListenerOptions {
@@ -17,8 +17,7 @@ export interface ListenerOptions {
   readonly limits: LimitsConfig
   readonly deadlines: ListenerDeadlines
   readonly secureContext: SecureContextOptions
-  /** Undefined: connections may grow old. */
-  readonly maxConnectionAgeMs: number | undefined
+  readonly connectionAge: () => ConnectionAge
   readonly readCertificate: (der: Buffer, chain: readonly Buffer[]) => Result<ClientCertificate, { detail: string }>
   /** Why a certificate that TLS has accepted is refused all the same; OpenSSL's words where it has one. */
   readonly judge: (certificate: ClientCertificate) => string | undefined
@@ -246,11 +245,6 @@ export class Listener {
       httpVersion: socket.alpnProtocol === 'h2' ? '2' : '1.1',
     }
     const connection = new Connection(socket, facts)
-    const { maxConnectionAgeMs } = this.#options
-    if (maxConnectionAgeMs !== undefined) {
-      // A tenth of jitter, so that a fleet that connected at once does not reconnect at once.
-      connection.retireAtMono = performance.now() + maxConnectionAgeMs * (0.9 + Math.random() * 0.1)
-    }
     this.#connections.set(socket, connection)
     socket.once('close', () => {
       this.#connections.delete(socket)
@@ -297,7 +291,8 @@ export class Listener {
 
   #checkTimes(): void {
     const now = performance.now()
-    for (const connection of this.#connections.values()) connection.checkTime(now)
+    const age = this.#options.connectionAge()
+    for (const connection of this.#connections.values()) connection.checkTime(now, age)
   }
 }
 
