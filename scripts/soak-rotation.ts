@@ -69,6 +69,9 @@ async function main(): Promise<number> {
 
 const CONNECTIONS = 16
 
+/** What the image's NODE_OPTIONS come to under the memory limit of the manifests, 256 MiB. */
+const HEAP = ['--max-old-space-size=128', '--max-semi-space-size=4']
+
 /** What a process holds at one moment. */
 interface Held {
   readonly rssBytes: number
@@ -86,7 +89,7 @@ class SidecarProcess {
   readonly #exited: Promise<void>
 
   constructor(program: string, configFile: string) {
-    const child = spawn(process.execPath, [program, 'run', '--config', configFile], {
+    const child = spawn(process.execPath, [...HEAP, program, 'run', '--config', configFile], {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#child = child

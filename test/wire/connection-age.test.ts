@@ -1,6 +1,9 @@
 import http2 from 'node:http2'
 import https from 'node:https'
+import type { TLSSocket } from 'node:tls'
 import { afterEach, describe, expect, test } from 'vitest'
+import type { ConnectionFacts } from '../../src/core/audit/exchange.ts'
+import { Connection } from '../../src/edge/connection.ts'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
 import { startGatewayLoad } from '../support/gateway-load.ts'
@@ -149,16 +152,21 @@ test('the age follows the configuration, for connections that are open as well',
   )
 })
 
-test('sixteen connections of one moment do not go at one moment', async () => {
-  const running = await aging(await startAnsweringServer(), '5s')
-  const agents = Array.from({ length: 16 }, () => new https.Agent({ keepAlive: true, maxSockets: 1 }))
-  cleanups.push(() => agents.forEach(agent => agent.destroy()))
-  await Promise.all(agents.map(agent => send(running, { body: toolCall('search_docs'), agent })))
-  const going = () => [...running.sidecar.connections()].filter(({ retiring }) => retiring).length
-  // Half a second of jitter, looked at four times a second: some are going while others are not asked yet.
-  await eventually(() => going() > 0 && going() < 16, 10_000)
+test('connections of one moment do not go at one moment: the last tenth of the age is spread out', () => {
+  const made = Array.from({ length: 100 }, () => new Connection(RESTING, FACTS))
+  const opened = made[0]?.openedMono ?? 0
+  const going = (share: number) => {
+    for (const connection of made) connection.checkTime(opened + share * 3_600_000, { maxMs: 3_600_000, graceMs: 9e9 })
+    return made.filter(({ retiring }) => retiring).length
+  }
+  expect(going(0.899)).toBe(0)
+  expect(going(0.95)).toBeGreaterThan(20)
+  expect(going(0.95)).toBeLessThan(80)
+  expect(going(1.001)).toBe(100)
 })
 
+const RESTING = { destroyed: false, end() {}, destroy() {} } as unknown as TLSSocket
+const FACTS = { httpVersion: '1.1' } as ConnectionFacts
 const LOWER = {
   'content-type': 'application/json',
   accept: 'application/json, text/event-stream',
