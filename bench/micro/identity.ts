@@ -3,7 +3,7 @@
  * and writing the header lines, and for a token that is remembered.
  */
 import { randomBytes } from 'node:crypto'
-import { generateKeyPair, exportJWK, SignJWT } from 'jose'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { readArrivalHeaders } from '../../src/core/identity/arrival-headers.ts'
 import { compileIdentity, identify } from '../../src/core/identity/identify.ts'
 import { buildUpstreamHeaders } from '../../src/core/identity/upstream-headers.ts'

@@ -16,7 +16,7 @@ export function registerQuotas(program: Command, io: CliIo): void {
       const query = new URLSearchParams({ user: flags.user })
       if (flags.org !== undefined) query.set('org', flags.org)
       if (flags.tool !== undefined) query.set('tool', flags.tool)
-      const answer = await callOperations(flags, io, 'GET', `/quotas/explain?${query}`)
+      const answer = await callOperations(flags, io, 'GET', `/quotas/explain?${query.toString()}`)
       const explanations = answer as unknown as QuotaExplanation[]
       io.stdout.write(
         flags.json ? `${JSON.stringify(explanations, null, 2)}\n` : printed(explanations, styles(io.stdout, io.env)),

@@ -12,9 +12,6 @@ z.config({ jitless: true })
 const MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 const BYTES = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
 
-/** Timers of the runtime hold 31 bits of milliseconds; a longer one would fire at once. */
-export const LONGEST_TIMER_MS = 24 * MS.d
-
 /** `250ms`, `2s`, `1.5m`, `1h`, `1d` → milliseconds; undefined when it is none. */
 export function parseDuration(text: string): number | undefined {
   const match = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(text)
@@ -24,7 +21,7 @@ export function parseDuration(text: string): number | undefined {
 }
 
 /** `512B`, `15KiB`, `4MiB`, `1GiB` → bytes; undefined when it is none. */
-export function parseSize(text: string): number | undefined {
+function parseSize(text: string): number | undefined {
   const match = /^(\d{1,9}(?:\.\d{1,3})?)(B|KiB|MiB|GiB)$/.exec(text)
   if (!match) return undefined
   const bytes = Number(match[1]) * BYTES[match[2] as keyof typeof BYTES]
@@ -34,7 +31,10 @@ export function parseSize(text: string): number | undefined {
 /** A message for a value of the wrong kind; a missing value is told by the general one. */
 const instead = (message: string) => (issue: { input?: unknown }) => (issue.input === undefined ? undefined : message)
 
-/** A duration in milliseconds between two bounds, themselves written as durations. */
+/**
+ * A duration in milliseconds between two bounds, themselves written as durations. Timers of the runtime hold 31 bits of
+ * milliseconds and fire at once when given more, so none is longer than 24 days.
+ */
 export function duration(min: string, max = '24d') {
   const [minMs, maxMs] = [parseDuration(min), parseDuration(max)]
   if (minMs === undefined || maxMs === undefined) throw new TypeError(`not a duration: ${min} or ${max}`)
@@ -161,7 +161,7 @@ export function label(what: string) {
   )
 }
 
-export function listed(values: readonly string[]): string {
+function listed(values: readonly string[]): string {
   return values.length === 1 ? `${values[0]}` : `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`
 }
 

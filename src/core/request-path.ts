@@ -1,6 +1,6 @@
-import { err, ok, type Result } from './result.ts'
-import type { Refusal } from './refusal.ts'
 import { compileSegmentGlob, type Glob } from './glob.ts'
+import type { Refusal } from './refusal.ts'
+import { err, ok, type Result } from './result.ts'
 
 /** The configured paths, ready to match. */
 export interface PathTable {

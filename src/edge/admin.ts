@@ -1,6 +1,6 @@
+import type { AddressInfo } from 'node:net'
 import { type ServerType, serve } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { AddressInfo } from 'node:net'
 import type { SocketAddress } from '../config/config.ts'
 
 /** One thing that a probe looks at, in words for whoever reads the probe's answer at night. */

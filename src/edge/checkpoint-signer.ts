@@ -1,5 +1,5 @@
-import { calculateJwkThumbprint, CompactSign, exportJWK, importPKCS8, importSPKI } from 'jose'
 import { createPublicKey } from 'node:crypto'
+import { CompactSign, calculateJwkThumbprint, exportJWK, importPKCS8, importSPKI } from 'jose'
 import { err, ok, type Result } from '../core/result.ts'
 
 /** Signs where the audit chain stands, so that nobody without the key can write its past anew. */
@@ -28,6 +28,8 @@ export async function loadCheckpointSigner(pem: string): Promise<Result<Checkpoi
           .sign(key),
     })
   } catch (error) {
-    return err(`audit.signingKey is no Ed25519 key in PKCS #8 PEM: ${error instanceof Error ? error.message : error}`)
+    return err(
+      `audit.signingKey is no Ed25519 key in PKCS #8 PEM: ${error instanceof Error ? error.message : String(error)}`,
+    )
   }
 }

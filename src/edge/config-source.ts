@@ -40,7 +40,9 @@ export async function readSettings(
 /** Settings that only a restart can change; when one of them differs after a reload, that is said. */
 export function needsRestart(before: Settings, after: Settings): string[] {
   const fixed = ['listen', 'upstream', 'admin', 'quotaStore', 'limits', 'drain'] as const
-  const changed: string[] = fixed.filter(key => JSON.stringify(before.config[key]) !== JSON.stringify(after.config[key]))
+  const changed: string[] = fixed.filter(
+    key => JSON.stringify(before.config[key]) !== JSON.stringify(after.config[key]),
+  )
   // One chain and its keys stay for the life of the process: a chain that changed its rules could not be verified.
   const chained = ['chain', 'signingKey', 'digestKey', 'checkpointEvery'] as const
   for (const key of chained) if (before.config.audit[key] !== after.config.audit[key]) changed.push(`audit.${key}`)

@@ -88,7 +88,7 @@ export function context(tag: number, content: Der | Buffer): Der {
 }
 
 /** One entry of a SAN extension (RFC 5280 §4.2.1.6). */
-export function generalName(kind: 'uri' | 'dns' | 'ip', value: string): Der {
+function generalName(kind: 'uri' | 'dns' | 'ip', value: string): Der {
   switch (kind) {
     case 'dns':
       return context(2, Buffer.from(value, 'utf8'))

@@ -57,7 +57,7 @@ export class CallAnswers {
   }
 }
 
-export function outcomeOfAnswer(seen: SeenMessage): Outcome {
+function outcomeOfAnswer(seen: SeenMessage): Outcome {
   if (seen.kind === 'error') return 'error'
   return seen.isError ? 'tool_error' : 'success'
 }

@@ -1,12 +1,12 @@
 import type { Config } from '../config/config.ts'
 import { compileGlob, type Glob } from '../core/glob.ts'
 import { type CompiledIdentity, compileIdentity } from '../core/identity/identify.ts'
-import { compilePolicy, type CompiledPolicy } from '../core/policy/compile.ts'
+import { type CompiledPolicy, compilePolicy } from '../core/policy/compile.ts'
 import type { PatternEngine } from '../core/policy/compile-arguments.ts'
 import { quotaProblems } from '../core/quota/compile.ts'
-import { type CompiledPeers, compilePeers } from '../core/trust/peer-match.ts'
 import { compilePaths, type PathTable } from '../core/request-path.ts'
 import { err, ok, type Result } from '../core/result.ts'
+import { type CompiledPeers, compilePeers } from '../core/trust/peer-match.ts'
 
 /**
  * One generation of the configuration, compiled: all that a call is judged by. Immutable, replaced whole; a call reads
@@ -41,6 +41,9 @@ export function compileSettings(
     peers: compilePeers(config.peers),
     identity: compileIdentity(config),
     policy: policy.value,
-    toolTimeouts: config.upstream.timeouts.tools.map(({ tool, firstByteMs }) => ({ matches: compileGlob(tool), firstByteMs })),
+    toolTimeouts: config.upstream.timeouts.tools.map(({ tool, firstByteMs }) => ({
+      matches: compileGlob(tool),
+      firstByteMs,
+    })),
   })
 }

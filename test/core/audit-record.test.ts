@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { Chain } from '../../src/core/audit/chain.ts'
+import type { Exchange } from '../../src/core/audit/exchange.ts'
 import { auditLine } from '../../src/core/audit/schema.ts'
 import type { FactBody } from '../../src/core/audit/sidecar-fact.ts'
-import type { Exchange } from '../../src/core/audit/exchange.ts'
 import { connection, exchangeWith, lineOf, recorderWith, toolCall } from '../support/audit.ts'
 
 test('a call says who called what, who decided and how it ended', () => {

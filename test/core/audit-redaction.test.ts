@@ -2,12 +2,12 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { AsciiJson } from '../../src/core/audit/ascii-json.ts'
 import type { Exchange } from '../../src/core/audit/exchange.ts'
+import type { Recorder } from '../../src/core/audit/record.ts'
 import { compileRedactor } from '../../src/core/audit/redact.ts'
 import { compileSecretKeys } from '../../src/core/audit/secret-keys.ts'
 import { passesLuhn } from '../../src/core/audit/secret-text.ts'
 import type { JsonObject, JsonValue } from '../../src/core/json.ts'
 import type { Message } from '../../src/core/mcp/message.ts'
-import type { Recorder } from '../../src/core/audit/record.ts'
 import { auditDefaults, exchangeWith, recorderWith, toolCall } from '../support/audit.ts'
 
 const redactor = compileRedactor(auditDefaults)

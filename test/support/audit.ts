@@ -22,7 +22,7 @@ export const auditDefaults: AuditConfig = {
   onBlocked: 'block',
 }
 
-export const origin: Origin = {
+const origin: Origin = {
   version: '0.1.0',
   pod: { name: 'weather-7d9f', namespace: 'tools', node: 'node-1' },
   policy: 'p0123456789',

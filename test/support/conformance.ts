@@ -60,7 +60,8 @@ export function compareRuns(direct: SuiteRun, through: SuiteRun): Difference[] {
   return differences.sort((a, b) => (a.scenario < b.scenario ? -1 : 1))
 }
 
-const SUITE = createRequire(import.meta.url).resolve('@modelcontextprotocol/conformance/dist/index.js')
+const require = createRequire(import.meta.url)
+const SUITE = require.resolve('@modelcontextprotocol/conformance/dist/index.js')
 const LONGEST_RUN_MS = 90_000
 
 function run(args: readonly string[]): Promise<number> {

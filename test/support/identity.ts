@@ -23,7 +23,7 @@ export const ANYTHING: MayAssert = {
   forwardedFor: false,
 }
 
-export const NOTHING: MayAssert = { users: [], orgs: [], scopes: [], roles: [], emails: [], forwardedFor: false }
+const NOTHING: MayAssert = { users: [], orgs: [], scopes: [], roles: [], emails: [], forwardedFor: false }
 
 export function identityConfig(changes: Partial<IdentityConfig> = {}): IdentityConfig {
   return {

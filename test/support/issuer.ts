@@ -16,7 +16,7 @@ export async function signingKey(kid: string, alg = 'RS256'): Promise<SigningKey
   return { kid, alg, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg, use: 'sig' } }
 }
 
-export const ISSUER = 'https://login.example.org/tenant/v2.0'
+const ISSUER = 'https://login.example.org/tenant/v2.0'
 
 /** A token as the issuer gives it to alice: good for an hour, for `api://mcp`, unless `claims` or `header` say otherwise. */
 export function tokenFor(

@@ -154,7 +154,7 @@ export function referenceProblems(object: JsonObject): string[] {
   const labels = objectAt(objectAt(templateOf(object), 'metadata') ?? {}, 'labels') ?? {}
   for (const [label, value] of Object.entries(selector)) {
     if (labels[label] !== value)
-      problems.push(`the selector wants ${label}=${String(value)}, which the pods do not have`)
+      problems.push(`the selector wants ${label}=${JSON.stringify(value)}, which the pods do not have`)
   }
   return [...problems, ...portProblems(object)]
 }

@@ -57,7 +57,7 @@ export function testPki(): Promise<TestPki> {
 }
 
 export const GATEWAY_URI = 'spiffe://example.org/ns/gateway/sa/kong'
-export const SECOND_GATEWAY_URI = 'spiffe://example.org/ns/gateway/sa/envoy'
+const SECOND_GATEWAY_URI = 'spiffe://example.org/ns/gateway/sa/envoy'
 
 /** A temporary folder that is removed when the process ends. */
 export function temporaryFolder(prefix = 'mcp-sidecar-test-'): string {

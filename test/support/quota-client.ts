@@ -12,7 +12,7 @@ let admitted = 0
 let down = 0
 const demands = demandsFor(store.quotas, caller('ana@acme'), undefined, [callTool()])
 for (let done = 0; done < Number(draws); done += 20) {
-  const decisions = await Promise.all(Array.from({ length: 20 }, () => store.draw(demands, performance.now())))
+  const decisions = await Promise.all(Array.from({ length: 20 }, async () => store.draw(demands, performance.now())))
   for (const decision of decisions) {
     if (decision.admitted) admitted++
     else if (decision.refusal.reason === 'quota_store_down') down++

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import https from 'node:https'
-import type { RunningSidecar } from './sidecar.ts'
 import type { TestIdentity } from './pki.ts'
+import type { RunningSidecar } from './sidecar.ts'
 
 export interface Answer {
   readonly status: number

@@ -1,9 +1,9 @@
+import { ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
 import { afterEach, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { connectLegacy } from '../support/mcp-clients.ts'
 import { startSessionServer } from '../support/mcp-upstreams.ts'
 import { startTestSidecar } from '../support/sidecar.ts'
-import { ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {

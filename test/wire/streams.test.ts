@@ -1,5 +1,5 @@
-import http from 'node:http'
 import { rmSync } from 'node:fs'
+import http from 'node:http'
 import { afterEach, describe, expect, test } from 'vitest'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'

@@ -53,7 +53,7 @@ describe('keys are fetched', () => {
   test('once, however many tokens come at the same time', async () => {
     const { issuer: at, verifier } = await serve(first)
     const tokens = await Promise.all(Array.from({ length: 20 }, () => anotherToken(first)))
-    const outcomes = await Promise.all(tokens.map(token => verifier.verify(token, '')))
+    const outcomes = await Promise.all(tokens.map(async token => verifier.verify(token, '')))
     expect(outcomes.map(shown)).toEqual(tokens.map(() => 'good'))
     expect(at.asked).toBe(1)
   })
@@ -61,7 +61,7 @@ describe('keys are fetched', () => {
   test('and one token is verified once, however many calls bring it', async () => {
     const { verifier } = await serve(first)
     const token = await anotherToken(first)
-    const outcomes = await Promise.all(Array.from({ length: 20 }, () => verifier.verify(token, '')))
+    const outcomes = await Promise.all(Array.from({ length: 20 }, async () => verifier.verify(token, '')))
     expect(new Set(outcomes).size).toBe(1)
     expect(verifier.verify(token, '')).toBe(outcomes[0])
   })
@@ -81,7 +81,7 @@ describe('keys are fetched', () => {
     await verifier.verify(await anotherToken(first), '')
     nowMs += 31_000
     const flood = await Promise.all(Array.from({ length: 50 }, (_, n) => anotherToken(first, { kid: `made-up-${n}` })))
-    const outcomes = await Promise.all(flood.map(token => verifier.verify(token, '')))
+    const outcomes = await Promise.all(flood.map(async token => verifier.verify(token, '')))
     expect(new Set(outcomes.map(shown))).toEqual(new Set(['user_token_invalid']))
     expect(at.asked).toBe(2)
     for (const token of flood.slice(0, 5)) await verifier.verify(token, '')

@@ -1,4 +1,4 @@
-import type { Caller, ClientCertificate, Peer, User } from '../identity/caller.ts'
+import type { ClientCertificate, Peer, User } from '../identity/caller.ts'
 import type { Message, RpcId } from '../mcp/message.ts'
 import type { Verdict } from '../policy/verdict.ts'
 import type { QuotaReading } from '../quota/reading.ts'
@@ -62,5 +62,3 @@ export interface ConnectionFacts {
   readonly tls: string
   readonly httpVersion: '1.1' | '2'
 }
-
-export type { Caller }

@@ -8,9 +8,9 @@ import { SEAL_BYTES } from './chain.ts'
 import { argsDigest } from './digest.ts'
 import type { ConnectionFacts, Exchange } from './exchange.ts'
 import { compileRedactor } from './redact.ts'
-import type { Generations, SidecarFact } from './sidecar-fact.ts'
 import { refusalDetail } from './refusal-detail.ts'
 import { type Called, type ClientSaid, sameCalled, sameClient, samePeer, sameUser } from './same.ts'
+import type { Generations, SidecarFact } from './sidecar-fact.ts'
 import { isoTime } from './time.ts'
 
 export type ExchangeEvent = 'mcp.call' | 'mcp.started' | 'mcp.refused' | 'mcp.stream.open' | 'mcp.stream.close'
@@ -43,7 +43,7 @@ export interface Recorder {
 }
 
 /** `maxLine` is never taken to be less; the least line that still says who, what and how it ended, and a checkpoint, fit. */
-export const MIN_LINE_BYTES = 2048
+const MIN_LINE_BYTES = 2048
 /** What `coalesced` adds. */
 const COALESCED_BYTES = 112
 

@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto'
-import { type CheckpointClaim, verifyCheckpoint } from './checkpoint.ts'
 import { GENESIS } from './chain.ts'
-import { Missing } from './missing.ts'
 import { type ChainedLine, readChained } from './chained-line.ts'
+import { type CheckpointClaim, verifyCheckpoint } from './checkpoint.ts'
+import { Missing } from './missing.ts'
 import type { Place, Problem, ProblemKind, Report, VerifyOptions } from './verify-report.ts'
 
 /**

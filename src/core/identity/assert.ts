@@ -23,7 +23,7 @@ export function compilePeersAssertions(peers: readonly PeerEntry[]): PeersAssert
   return new Map(peers.map(peer => [peer.name, compileAssertion(peer.mayAssert)]))
 }
 
-export function compileAssertion(mayAssert: MayAssert): Assertion {
+function compileAssertion(mayAssert: MayAssert): Assertion {
   return {
     users: anyOf(mayAssert.users),
     orgs: anyOf(mayAssert.orgs),

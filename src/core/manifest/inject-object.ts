@@ -87,7 +87,8 @@ class Injection {
 
   run(): Front | undefined {
     const annotations = objectAt(objectAt(this.#template, 'metadata') ?? {}, 'annotations') ?? {}
-    const asked = String(own(annotations, `${ANNOTATION_PREFIX}inject`) ?? '')
+    const inject = own(annotations, `${ANNOTATION_PREFIX}inject`) ?? ''
+    const asked = typeof inject === 'string' ? inject : JSON.stringify(inject)
     if (asked === 'false' || asked === 'disabled') {
       this.#note([], `left as it is: ${ANNOTATION_PREFIX}inject is "${asked}"`)
       return undefined
@@ -331,7 +332,7 @@ class Injection {
 }
 
 /** True when a pod template has a container of the sidecar's name, native or classic. */
-export function findSidecar(template: JsonObject): boolean {
+function findSidecar(template: JsonObject): boolean {
   const spec = objectAt(template, 'spec') ?? {}
   return ['initContainers', 'containers'].some(list =>
     objectsAt(spec, list).some(container => own(container, 'name') === SIDECAR),

@@ -118,7 +118,7 @@ export function withAnnotations(
   for (const [name, raw] of Object.entries(annotations)) {
     if (!name.startsWith(ANNOTATION_PREFIX)) continue
     const key = name.slice(ANNOTATION_PREFIX.length)
-    const value = typeof raw === 'string' ? raw : String(raw)
+    const value = typeof raw === 'string' ? raw : JSON.stringify(raw)
     const bad = (want: string) => problem(name, `must be ${want}, not ${JSON.stringify(value)}`)
     switch (key) {
       case 'upstream-port':

@@ -118,7 +118,7 @@ function isSameElement(a: JsonValue, b: JsonValue): boolean {
  * A new node whose strings are strings to readers of YAML 1.1 too, which Kubernetes tools are: there `on` is a boolean,
  * `0777` is octal and `12:30` is a number.
  */
-export function newNode(doc: Document, value: JsonValue): Node {
+function newNode(doc: Document, value: JsonValue): Node {
   const node = doc.createNode(value) as Node
   visit(node, {
     Scalar(_key, scalar) {

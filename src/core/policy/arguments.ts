@@ -27,7 +27,7 @@ export interface PathPrefix {
 export type WholeMatch = (text: string) => boolean
 
 /** Longer texts are not matched against patterns: linear time is not yet little time. UTF-16 units. */
-export const LONGEST_FOR_PATTERN = 16_384
+const LONGEST_FOR_PATTERN = 16_384
 
 /**
  * Whether all constraints hold. An argument that is absent holds unless `required`; one that cannot be judged (another
@@ -80,7 +80,7 @@ function followDots(path: readonly string[], args: JsonObject): JsonValue | unde
 }
 
 /** Whether one value satisfies every part of the constraint. */
-export function valueHolds(condition: ArgumentCondition, value: JsonValue): Truth {
+function valueHolds(condition: ArgumentCondition, value: JsonValue): Truth {
   const { constraint } = condition
   let truth: Truth = YES
   if (constraint.equals !== undefined) truth = least(truth, equalsOneOf(value, [constraint.equals]))
@@ -183,7 +183,7 @@ export function constrainedNames(conditions: Iterable<ArgumentCondition>): Const
 }
 
 /** What a parser may take a name for, and what some servers drop or swap between the words of one: `userId`, `user-id`. */
-export function foldName(name: string): string {
+function foldName(name: string): string {
   const bare = name.replace(BETWEEN_WORDS, '')
   // Folding only ever lengthens what is left, so a name that is too long here is that of no constrained argument.
   return foldLetters(bare.length > LONGEST_FOLDED ? bare.slice(0, LONGEST_FOLDED + 1) : bare)

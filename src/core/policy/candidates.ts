@@ -70,11 +70,7 @@ export function firstThatApplies(index: RuleIndex, question: Question): Compiled
  * @param nameOf    The list whose patterns describe the object; undefined when questions name none.
  * @param unusable  A condition that questions will disregard, so that no rule can be found by it.
  */
-export function indexRules(
-  rules: readonly CompiledRule[],
-  nameOf: ObjectList | undefined,
-  unusable?: Fact | undefined,
-): RuleIndex {
+export function indexRules(rules: readonly CompiledRule[], nameOf: ObjectList | undefined, unusable?: Fact): RuleIndex {
   const hooks = rules.map((rule, rank) => ({
     rank,
     rule,

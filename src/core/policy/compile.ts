@@ -35,10 +35,7 @@ export type BySubject = Readonly<Record<Subject, RuleIndex>>
  *
  * @param patterns  Needed only when a rule has `args.….pattern`; `patternEngineFor` of the edge loads it then.
  */
-export function compilePolicy(
-  config: PolicyConfig,
-  patterns?: PatternEngine | undefined,
-): Result<CompiledPolicy, PolicyProblem[]> {
+export function compilePolicy(config: PolicyConfig, patterns?: PatternEngine): Result<CompiledPolicy, PolicyProblem[]> {
   const problems: PolicyProblem[] = []
   const ids = new Set<string>()
   const rules = config.rules.map((rule, index) => {

@@ -50,7 +50,9 @@ export function readFixtures(value: unknown): Result<Fixtures, PolicyProblem[]> 
   const read = cases.map(({ name, caller, call, expect, visible }, index): Case => {
     const path = `cases[${index}]`
     const who = typeof caller === 'string' ? callers[caller] : caller
-    if (who === undefined) problems.push({ path: `${path}.caller`, message: `no caller is called ${String(caller)}` })
+    if (typeof caller === 'string' && who === undefined) {
+      problems.push({ path: `${path}.caller`, message: `no caller is called ${caller}` })
+    }
     const message = messageFor(call as CallSpec)
     if (!message.ok) problems.push({ path: `${path}.call`, message: message.error })
     if (expect === undefined && visible === undefined) {

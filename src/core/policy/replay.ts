@@ -180,7 +180,8 @@ function parseLine(text: string): JsonObject | undefined {
 
 /** The call of a line that policy decided. A streamed call is judged by its last line, not by its `mcp.started`. */
 function readCall(record: JsonObject): RecordedCall | undefined {
-  if (record['kind'] !== 'audit' || !EVENTS.has(String(record['event']))) return undefined
+  const event = record['event']
+  if (record['kind'] !== 'audit' || typeof event !== 'string' || !EVENTS.has(event)) return undefined
   const decision = asObject(record['decision'])
   const rule = decision?.['rule']
   if (decision === undefined || typeof rule !== 'string') return undefined

@@ -57,7 +57,7 @@ export interface Question {
  * Whether every condition of a rule holds. One condition that does not hold settles it, whatever else is unknown.
  * The cheap ones come first; the arguments are looked at only when everything else holds.
  */
-export function ruleHolds(rule: CompiledRule, question: Question): Truth {
+function ruleHolds(rule: CompiledRule, question: Question): Truth {
   return objectHolds(rule, question) === NO ? NO : restHolds(rule, question)
 }
 

@@ -148,7 +148,7 @@ export function quotaProblems(quotas: readonly QuotaConfig[]): QuotaProblem[] {
 }
 
 /** Windows are kept in memory only; a month is as long as that can be meant. */
-export const MAX_WINDOW_MS = 31 * 24 * 3_600_000
+const MAX_WINDOW_MS = 31 * 24 * 3_600_000
 
 /** Handshake, housekeeping and lists: free unless a quota names them in `match.methods`. */
 const FREE: ReadonlySet<string> = new Set([

@@ -43,7 +43,7 @@ export interface Bucket {
 }
 
 /** A bound for answers to questions that leave much open. */
-export const MAX_BUCKETS = 200
+const MAX_BUCKETS = 200
 
 /**
  * The buckets that a call of this user may draw from: the one that follows from the question, and those among the keys

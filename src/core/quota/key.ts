@@ -1,6 +1,6 @@
+import { createHash } from 'node:crypto'
 import type { QuotaKey } from '../../config/config.ts'
 import type { Caller } from '../identity/caller.ts'
-import { createHash } from 'node:crypto'
 
 /**
  * The bucket that a call draws from, as text. Every part begins with a letter for its kind and carries the length of

@@ -294,10 +294,10 @@ export interface LedgerStatus {
 }
 
 /** Memory for the windows of all keys of all quotas together. */
-export const DEFAULT_BUDGET_BYTES = 64 * 1024 * 1024
+const DEFAULT_BUDGET_BYTES = 64 * 1024 * 1024
 
 /** Nobody knows when a call in flight will end, so this is only advice. */
-export const CONCURRENCY_RETRY_MS = 1000
+const CONCURRENCY_RETRY_MS = 1000
 
 /** One quota and what has been used of it. */
 interface Book {

@@ -14,7 +14,7 @@
  *
  * Times are milliseconds of one clock that does not run backwards (see `SteadyClock`).
  */
-export const SUB_WINDOWS = 32
+const SUB_WINDOWS = 32
 const RING = SUB_WINDOWS + 1
 
 export const CHUNK_BITS = 10
@@ -27,7 +27,7 @@ type Counters = Uint8Array | Uint16Array | Uint32Array
 export const MAX_LIMIT = 0xffff_ffff
 
 /** Bytes of one counter for a limit: no sub-window ever holds more than the limit. */
-export function counterBytes(limit: number): 1 | 2 | 4 {
+function counterBytes(limit: number): 1 | 2 | 4 {
   return limit <= 0xff ? 1 : limit <= 0xffff ? 2 : 4
 }
 

@@ -43,10 +43,7 @@ export function explainTrust(
 }
 
 /** One problem or warning as a sentence: `tls.cert /tls/tls.crt: CN=x (serial 0A) has expired, 3 days ago (2026-…)`. */
-export function explainFinding(
-  { setting, path, message, sinceMs }: TrustProblem | TrustWarning,
-  nowMs: number,
-): string {
+function explainFinding({ setting, path, message, sinceMs }: TrustProblem | TrustWarning, nowMs: number): string {
   const since = sinceMs === undefined ? '' : `, ${distance(sinceMs, nowMs)} (${isoSecond(sinceMs)})`
   return `${setting} ${path}: ${message}${since}`
 }

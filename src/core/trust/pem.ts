@@ -46,7 +46,7 @@ export function readPem(bytes: Buffer): Result<PemBlock[], PemFault> {
 }
 
 /** The canonical text of a block. */
-export function pemText(label: string, der: Buffer): string {
+function pemText(label: string, der: Buffer): string {
   return pemLines(label, der.toString('base64').match(/.{1,64}/g) ?? [])
 }
 
