@@ -14,7 +14,7 @@ RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json ./
 COPY scripts/build.ts scripts/image-root.sh scripts/
 COPY src/ src/
-RUN node scripts/build.ts --out dist && sh scripts/image-root.sh /root-of-image dist
+RUN node scripts/build.ts --out dist --no-sourcemap && sh scripts/image-root.sh /root-of-image dist
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=0.1.0

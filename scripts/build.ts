@@ -6,12 +6,13 @@ import { build, type Metafile } from 'esbuild'
 /**
  * Bundles the program into `dist/`: one entry `mcp-sidecar.mjs`, with what `run` does not need in chunks beside it.
  *
- *   node scripts/build.ts [--out DIR] [--sourcemap] [--metafile FILE]
+ *   node scripts/build.ts [--out DIR] [--no-sourcemap] [--metafile FILE]
  */
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     out: { type: 'string', default: 'dist' },
-    sourcemap: { type: 'boolean', default: false },
+    sourcemap: { type: 'boolean', default: true },
     metafile: { type: 'string' },
   },
 })
