@@ -161,7 +161,7 @@ function authorityEquals(headers: readonly string[], authority: string): boolean
 
 /** HTTP/2 has no connection headers, and Node wants one entry a name, repeated ones as a list. */
 function http2Headers(headers: readonly string[]): Record<string, string | string[]> {
-  const out: Record<string, string | string[]> = {}
+  const out = Object.create(null) as Record<string, string | string[]>
   for (let i = 0; i < headers.length; i += 2) {
     const name = (headers[i] as string).toLowerCase()
     const value = headers[i + 1] as string

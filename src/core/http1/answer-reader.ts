@@ -169,7 +169,8 @@ export class AnswerReader {
     const minor = statusLine.charCodeAt(7) - 0x30
     if (minor !== 0 && minor !== 1) return 'not an HTTP/1 status line'
     const status = threeDigits(statusLine)
-    if (status < 100 || (statusLine.length > 12 && statusLine.charCodeAt(12) !== 0x20))
+    // RFC 9110 §15: there is no sixth class, and HTTP/2 could not carry it.
+    if (status < 100 || status > 599 || (statusLine.length > 12 && statusLine.charCodeAt(12) !== 0x20))
       return 'not an HTTP/1 status line'
     if (hasControl(statusLine)) return 'control character in the status line'
 
