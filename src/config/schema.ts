@@ -32,9 +32,9 @@ const audit = z
       .record(pattern(), list(text('the name of an argument', 256)))
       .prefault({})
       .describe('Arguments that are written as they are, by tool pattern: { get_user: [id] }.'),
-    maxLine: size('1KiB', '1MiB')
+    maxLine: size('2KiB', '1MiB')
       .prefault('15KiB')
-      .describe('Longest audit line; container runtimes split longer ones at 16 KiB.'),
+      .describe('Longest audit line, at least 2KiB; container runtimes split longer ones at 16 KiB.'),
     chain: boolean().prefault(true).describe('Whether each line carries the hash of the one before.'),
     signingKey: filePath().optional().describe('PEM file with an Ed25519 key; checkpoints are signed with it.'),
     digestKey: filePath().optional().describe('File with the key of argument digests.'),

@@ -46,6 +46,11 @@ test.each([
     '3:17: limits.body: expected a size from 1KiB to 1GiB, not "2GiB"',
   ],
   [
+    'an audit line that has no room for a name',
+    'audit: { maxLine: 1KiB }',
+    '3:19: audit.maxLine: expected a size from 2KiB to 1MiB, not "1KiB"',
+  ],
+  [
     'a number that is none',
     'limits: { depth: many }',
     '3:18: limits.depth: expected a whole number from 1 to 1000, not "many"',
