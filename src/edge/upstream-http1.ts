@@ -1,10 +1,9 @@
-import net from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
-import { Call, failure, Wire, type WirePool } from './upstream-wire.ts'
+import { Call, failure, type UpstreamTarget, Wire, type WirePool } from './upstream-wire.ts'
 
 export interface Http1UpstreamOptions {
-  readonly target: { kind: 'tcp'; host: string; port: number } | { kind: 'unix'; path: string }
+  readonly target: UpstreamTarget
   readonly connectMs: number
   /** Most connections at a time; a call beyond them fails as `busy`. */
   readonly maxConnections: number
@@ -114,12 +113,7 @@ export class Http1Upstream implements Upstream, WirePool {
   }
 
   #connect(call: Call): Wire {
-    const { target } = this.#options
-    const socket =
-      target.kind === 'unix'
-        ? net.connect({ path: target.path })
-        : net.connect({ host: target.host, port: target.port, noDelay: true, autoSelectFamily: false })
-    const wire = new Wire(socket, this)
+    const wire = new Wire(this.#options.target, this)
     this.#wires.add(wire)
     wire.connecting(call)
     this.#sweep ??= setInterval(sweep, SWEEP_MS, this).unref()
