@@ -28,8 +28,7 @@ try {
   await lab.node('bench/peers/upstream.ts', [String(upstreamPort)])
   const peers: Peer[] = []
   for (const name of values.only.split(',') as PeerName[]) {
-    const nodeArgs = process.env['BENCH_NODE_ARGS']?.split(' ') ?? []
-    const started = await startPeer(name, { lab, pki, upstreamPort, builds: values.build, nodeArgs })
+    const started = await startPeer(name, { lab, pki, upstreamPort, builds: values.build })
     if (typeof started === 'string') say(`${name} is left out: ${started}`)
     else peers.push(...started)
   }
@@ -44,7 +43,11 @@ try {
     const ratios = own.map((sample, i) => sample.cpu / (samples.get(peers[0] as Peer)?.[i]?.cpu ?? 1))
     say(
       `${peer.name.padEnd(12)} ${cpu.toFixed(1).padStart(7)} µs  ${(cpu / floor).toFixed(2)} ×  (paired ${median(ratios).toFixed(2)} ×)  ` +
-        `${median(own.map(s => s.requests / s.seconds)).toFixed(0).padStart(6)}/s  p50 ${median(own.map(s => s.p50)).toFixed(0)}  p99 ${median(own.map(s => s.p99)).toFixed(0)}  errors ${own.reduce((n, s) => n + s.errors, 0)}`,
+        `${median(own.map(s => s.requests / s.seconds))
+          .toFixed(0)
+          .padStart(
+            6,
+          )}/s  p50 ${median(own.map(s => s.p50)).toFixed(0)}  p99 ${median(own.map(s => s.p99)).toFixed(0)}  errors ${own.reduce((n, s) => n + s.errors, 0)}`,
     )
   }
 } finally {

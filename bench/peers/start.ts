@@ -20,9 +20,8 @@ export interface PeerSetting {
   readonly lab: Lab
   readonly pki: Pki
   readonly upstreamPort: number
-  /** `name=path` of builds of the sidecar; without any, `dist/` when it is there and the sources otherwise. */
+  /** `name=path[ --node-flag…]` of builds of the sidecar; without any, `dist/` when it is there, the sources otherwise. */
   readonly builds: readonly string[]
-  readonly nodeArgs: readonly string[]
 }
 
 export const PEERS = ['floor', 'sidecar', 'nginx', 'nginx-lua', 'haproxy', 'caddy'] as const
@@ -37,8 +36,9 @@ export async function startPeer(name: PeerName, setting: PeerSetting): Promise<P
       if (setting.builds.length === 0) return [await startSidecar(name, defaultEntry(), setting)]
       const peers: Peer[] = []
       for (const build of setting.builds) {
-        const [label, entry] = build.split('=') as [string, string]
-        peers.push(await startSidecar(label, entry, setting))
+        const [label, ...rest] = build.split('=') as [string, ...string[]]
+        const [entry, ...nodeArgs] = rest.join('=').split(' ') as [string, ...string[]]
+        peers.push(await startSidecar(label, path.resolve(root, entry), setting, nodeArgs))
       }
       return peers
     }
@@ -80,7 +80,8 @@ async function startFloor({ lab, pki }: PeerSetting): Promise<Peer> {
 export async function startSidecar(
   name: string,
   entry: string,
-  { lab, pki, upstreamPort, nodeArgs }: PeerSetting,
+  { lab, pki, upstreamPort }: Pick<PeerSetting, 'lab' | 'pki' | 'upstreamPort'>,
+  nodeArgs: readonly string[] = [],
 ): Promise<Peer> {
   const [port, admin] = [await freePort(), await freePort()]
   const dir = lab.dir(name)
