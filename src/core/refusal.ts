@@ -64,7 +64,6 @@ export type Refusal =
   | { reason: 'upstream_timeout'; waitedMs: number }
   | { reason: 'upstream_breaker_open'; retryAfterMs: number }
   // The sidecar itself.
-  | { reason: 'sidecar_not_ready'; retryAfterMs: number }
   | { reason: 'sidecar_overloaded'; retryAfterMs: number }
   | { reason: 'audit_blocked'; retryAfterMs: number }
   | { reason: 'draining'; retryAfterMs: number }
@@ -235,8 +234,6 @@ export function answerFor(refusal: Refusal): RefusalAnswer {
     case 'upstream_breaker_open':
       return { ...by(503, 'the MCP server has been failing; calls are held back'), retryAfterMs: refusal.retryAfterMs }
 
-    case 'sidecar_not_ready':
-      return { ...by(503, 'the sidecar is starting'), retryAfterMs: refusal.retryAfterMs }
     case 'sidecar_overloaded':
       return { ...by(503, 'the sidecar is overloaded'), retryAfterMs: refusal.retryAfterMs }
     case 'audit_blocked':
