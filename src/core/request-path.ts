@@ -59,12 +59,16 @@ export function readTarget(target: string): Result<Target, Refusal> {
   for (const pair of query.split('&')) {
     const name = decoded(pair.split('=', 1)[0] as string)
     if (name === undefined) return malformed('percent-encoding in the query')
-    const folded = name.toLowerCase().replaceAll(/[-_.]/g, '')
-    if (folded === 'accesstoken') return err({ reason: 'request_token_in_query' })
-    if (folded !== 'sessionid') continue
-    const value = decoded(pair.slice(pair.indexOf('=') + 1))
-    if (session !== undefined || value === undefined || value === '') return malformed('session id repeated or empty')
-    session = value
+    const meant = foldParameter(name)
+    if (meant === 'accesstoken') return err({ reason: 'request_token_in_query' })
+    if (meant === 'sessionid') {
+      if (!PLAIN_PARAMETER.test(name)) return malformed('session id under a name that can be read in another way')
+      const value = decoded(pair.slice(pair.indexOf('=') + 1))
+      if (session !== undefined || value === undefined || value === '') return malformed('session id repeated or empty')
+      session = value
+    }
+    // Some servers take a semicolon for an ampersand: what stands behind one must not be a name that matters.
+    if (pair.includes(';') && hidesParameter(pair)) return malformed('a semicolon beside a session id or a token')
   }
   return ok({ path, query, session })
 }
@@ -74,6 +78,26 @@ const BACKSLASH = 0x5c
 const HASH = 0x23
 const DOT_SEGMENT = /\/\.{1,2}(?:\/|$)/
 const ENCODED = /%(?:2[ef]|5c|[01][0-9a-f]|7f|25|(?![0-9a-f]{2}))/i
+
+/**
+ * A parameter's name as the least careful server reads it: `sessionId[]` and `sessionId[0]` make a list that is used as
+ * text again (qs, PHP, Rack), and what is neither letter nor digit is dropped or folded.
+ */
+function foldParameter(name: string): string {
+  const bracket = name.indexOf('[')
+  return (bracket < 0 ? name : name.slice(0, bracket)).toLowerCase().replaceAll(/[^a-z0-9]/g, '')
+}
+
+const PLAIN_PARAMETER = /^[A-Za-z_.-]+$/
+
+function hidesParameter(pair: string): boolean {
+  const parts = pair.split(';')
+  return parts.some(part => {
+    const name = decoded(part.split('=', 1)[0] as string)
+    const meant = name === undefined ? '' : foldParameter(name)
+    return meant === 'sessionid' || meant === 'accesstoken'
+  })
+}
 
 function malformed(detail: string): Result<never, Refusal> {
   return err({ reason: 'request_path_malformed', detail })

@@ -1,6 +1,7 @@
 import type { Outcome } from '../core/audit/exchange.ts'
 import { isListMethod } from '../core/mcp/list-filter.ts'
 import type { RpcId } from '../core/mcp/message.ts'
+import type { Refusal } from '../core/refusal.ts'
 import type { Admitted } from './call.ts'
 import { CallAnswers } from './call-answers.ts'
 import { EventPassage } from './event-passage.ts'
@@ -69,6 +70,9 @@ export function passageFor(
       expectResponse: (within, id) => owners.expectResponse(within, id, owner),
     })
   }
+  // What a client accepts is only its wish: a page that the server sends all the same was never judged by policy.
+  if (route.kind === 'stream' && status < 300) answers.fault ??= NO_STREAM
+  if (answers.fault !== undefined) return new JsonPassage(answers)
   // Whatever the media type and the status say: a list that is not read is a list that is not filtered.
   if (isList && status !== 202) {
     const isPending = (id: RpcId): boolean => posted.messages.some(message => message.id === id)
@@ -105,6 +109,8 @@ function plainOutcome(call: Admitted, status: number): Outcome | undefined {
   const isAnsweredElsewhere = status === 202 && call.posted.messages.some(({ kind }) => kind === 'request')
   return isAnsweredElsewhere ? undefined : 'success'
 }
+
+const NO_STREAM: Refusal = { reason: 'upstream_answer_invalid', detail: 'an answer to GET that is no event stream' }
 
 function showsNothing(): boolean {
   return false

@@ -40,6 +40,8 @@ export async function readMessage(identified: Identified, owners: Owners): Promi
     posted = read.value
   } else {
     if (headers.problem !== undefined) return err(headers.problem)
+    // One's own session is all that a DELETE may end; without one it would be a DELETE of whatever is at the path.
+    if (route.kind === 'delete' && headers.sessionId === undefined) return err(NO_SESSION)
     const era = headers.protocolVersion !== undefined && isModern(headers.protocolVersion) ? 'modern' : 'legacy'
     posted = {
       bytes: EMPTY,
@@ -79,3 +81,8 @@ function findForeign(
 }
 
 const EMPTY = Buffer.alloc(0)
+const NO_SESSION: Refusal = {
+  reason: 'request_method_not_allowed',
+  method: 'DELETE without Mcp-Session-Id',
+  allow: 'POST, GET',
+}
