@@ -2,7 +2,7 @@
 # What is started is /app/mcp-sidecar.mjs; `mcp-sidecar` on the PATH is the same file.
 
 # Any image with Node 24, npm and glibc. The full image rather than the slim one, for its `strip`.
-ARG NODE_IMAGE=docker.io/library/node:24-bookworm
+ARG NODE_IMAGE=node:24-bookworm
 # What the result is laid upon. Nothing by default; a base with a glibc of its own must not be older than NODE_IMAGE's.
 ARG RUNTIME_IMAGE=scratch
 

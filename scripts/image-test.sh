@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs}
-node_image=${NODE_IMAGE:-docker.io/library/node:24-bookworm}
+node_image=${NODE_IMAGE:-node:24-bookworm}
 image=${1:-}
 max_mib=${MAX_IMAGE_MIB:-150}
 name=mcp-sidecar-image-test-$$
@@ -69,7 +69,7 @@ podman image unmount "$image" >/dev/null
 # What the pod would mount: certificates, trust, configuration.
 mkdir -p "$work/config" "$work/ca" "$work/tls"
 chmod 755 "$work"
-podman run --rm --network none --user 0 -v "$work:/work" "$image" pki --out /work/pki --dns localhost >/dev/null
+podman run --rm --network none --user 0 -v "$work:/made" "$image" pki --out /made/pki --dns localhost >/dev/null
 cp "$work/pki/ca.crt" "$work/ca/ca.crt"
 cp "$work/pki/server/"tls.* "$work/tls/"
 chmod 444 "$work"/tls/* "$work/pki/gateway/"*

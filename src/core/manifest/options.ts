@@ -44,7 +44,7 @@ export interface InjectOptions {
 
 export function defaultInjectOptions(version: string): InjectOptions {
   return {
-    image: `ghcr.io/mcp-sidecar/mcp-sidecar:${version}`,
+    image: `mcp-sidecar:${version}`,
     mode: 'native',
     select: 'all',
     already: 'replace',
