@@ -24,7 +24,8 @@ import { type CheckpointSigner, loadCheckpointSigner } from './edge/checkpoint-s
 import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
-import { Listener } from './edge/listener.ts'
+import { Listener, type ListenerDeadlines } from './edge/listener.ts'
+import { descriptorBudget, openFileLimit } from './edge/descriptors.ts'
 import { createLog, type Log } from './edge/log.ts'
 import { compileResourceMetadata, type ResourceMetadata } from './edge/metadata.ts'
 import { Metrics } from './edge/metrics.ts'
@@ -36,6 +37,7 @@ import { isGood, readiness, startupChecks } from './edge/readiness.ts'
 import { type SettingsOutcome, SettingsSource } from './edge/settings-source.ts'
 import { isSameJwt, JwtVerifier } from './edge/tokens.ts'
 import { openTraces, type Traces } from './edge/traces.ts'
+import { Overload } from './edge/overload.ts'
 import { type TrustOutcome, TrustSource } from './edge/trust-source.ts'
 import { Http1Upstream } from './edge/upstream-http1.ts'
 import { UpstreamWatch } from './edge/upstream-watch.ts'
@@ -57,6 +59,8 @@ export interface SidecarOptions {
   /** The operational log. */
   readonly stderr: Writable
   readonly version: string
+  /** Other than those of production, for tests. */
+  readonly deadlines?: Partial<ListenerDeadlines>
 }
 
 export interface Sidecar {
@@ -102,7 +106,7 @@ interface Secrets {
 }
 
 /** How long the parts of a connection's life may take, ms. Gateways keep idle connections for 60 s; ours last longer. */
-const DEADLINES = { handshakeMs: 10_000, headersMs: 10_000, bodyMs: 30_000, idleMs: 75_000 }
+const DEADLINES = { handshakeMs: 10_000, headersMs: 10_000, bodyMs: 30_000, readMs: 60_000, idleMs: 75_000 }
 const SWEEP_MS = 250
 
 class Running implements Sidecar {
@@ -121,6 +125,8 @@ class Running implements Sidecar {
   readonly #sessionCalls = new SessionCalls()
   readonly #catalog = new Catalog()
   readonly #standing = new ConnectionStanding()
+  readonly #overload: Overload
+  readonly #room: ReturnType<typeof descriptorBudget>
   #redactor: Redactor
   #hosts: HostRules
   #metadata: ResourceMetadata | undefined
@@ -155,20 +161,30 @@ class Running implements Sidecar {
       call => ownerOf(call.caller),
       () => {
         const { limits } = this.#settings.live.current().value.config
-        return { perCaller: limits.streamsPerUser, ageMs: limits.streamAgeMs }
+        const inAll = this.#overload.refuses('stream') ? 0 : limits.connections * 2
+        return { perCaller: limits.streamsPerUser, inAll, ageMs: limits.streamAgeMs }
       },
     )
+    this.#room = descriptorBudget(config.limits.connections, openFileLimit())
+    if (this.#room.connections < config.limits.connections) {
+      this.#log.warn(`room for ${this.#room.connections} connections only: the limit of open files (ulimit -n) is low`)
+    }
+    this.#overload = new Overload({
+      onLevel: (level, why) => this.#log[level === 'normal' ? 'info' : 'warn'](`load is ${level}: ${why}`),
+    })
     this.#breaker = new Breaker(config.upstream.breaker)
     this.#upstream = new Http1Upstream({
       target: config.upstream.target,
       connectMs: config.upstream.timeouts.connectMs,
-      maxConnections: config.limits.connections * 4,
+      maxConnections: this.#room.upstream,
     })
     this.#upstreamWatch = new UpstreamWatch({
       target: config.upstream.target,
       podAddresses: (options.env['POD_IPS'] ?? '').split(',').filter(address => address !== ''),
-      onChange: up =>
-        this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`),
+      onChange: up => {
+        this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`)
+        if (up) this.#breaker.reconsider()
+      },
     })
     this.#sink = new AuditSink({
       stream: options.stdout,
@@ -232,6 +248,7 @@ class Running implements Sidecar {
     if (result === 'loaded') await this.#listen()
     await this.#settings.start()
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS)
+    this.#overload.start()
     return this
   }
 
@@ -274,6 +291,7 @@ class Running implements Sidecar {
     this.#upstream.destroy()
     this.#sessionCalls.endAll()
     clearInterval(this.#sweep)
+    this.#overload.stop()
     this.#upstreamWatch.stop()
     this.#verifier?.close()
     await Promise.all([this.#settings.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
@@ -361,7 +379,9 @@ class Running implements Sidecar {
     return new Listener({
       address: config.listen.address,
       limits: config.limits,
-      deadlines: DEADLINES,
+      deadlines: { ...DEADLINES, ...this.#options.deadlines },
+      maxConnections: this.#room.connections,
+      isFull: () => this.#overload.refuses('handshake'),
       secureContext,
       connectionAge: () => {
         const { tls, drain } = this.#settings.live.current().value.config
@@ -465,7 +485,8 @@ class Running implements Sidecar {
   }
 
   #closedFor(): Refusal | undefined {
-    return this.#state === 'draining' ? { reason: 'draining', retryAfterMs: 1000 } : undefined
+    if (this.#state === 'draining') return { reason: 'draining', retryAfterMs: 1000 }
+    return this.#overload.refuses('call') ? { reason: 'sidecar_overloaded', retryAfterMs: 1000 } : undefined
   }
 
   #readiness(): Check[] {

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { performance } from 'node:perf_hooks'
 import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import type { Refusal } from '../core/refusal.ts'
 import { err, ok, type Result } from '../core/result.ts'
@@ -17,27 +18,30 @@ export class NodeArrival implements Arrival, Reply {
   readonly reply: Reply = this
   quotaHeaders: readonly string[] = []
   onDrain: (() => void) | undefined
-  onLeft: (() => void) | undefined
+  onLeft: ((why: string) => void) | undefined
   bytesWritten = 0
   readonly #request: Request
   readonly #response: Response
-  readonly #bodyMs: number
+  readonly #deadlines: ArrivalDeadlines
   #ended = false
+  #isClosed = false
+  /** When what the client has not read becomes too old; `Infinity` while nothing waits for it. */
+  #readByMono = Number.POSITIVE_INFINITY
   isBodyRead = false
   /** The rest of the request will not be read, so the connection cannot carry another. */
   #closeAfter = false
 
-  constructor(request: Request, response: Response, connection: Connection, bodyMs: number) {
+  constructor(request: Request, response: Response, connection: Connection, deadlines: ArrivalDeadlines) {
     this.#request = request
     this.#response = response
-    this.#bodyMs = bodyMs
+    this.#deadlines = deadlines
     this.connection = connection
     this.method = request.method ?? ''
     this.target = request.url ?? ''
     this.rawHeaders = connection.isHttp2 ? withoutPseudoHeaders(request.rawHeaders) : request.rawHeaders
     connection.requestBegun()
     response.on('close', () => this.#onClose())
-    response.on('drain', () => this.onDrain?.())
+    response.on('drain', () => this.#onDrain())
     // A client that resets shows as an error here; 'close' follows and is where it is acted on.
     response.on('error', ignore)
     request.on('error', ignore)
@@ -45,6 +49,10 @@ export class NodeArrival implements Arrival, Reply {
 
   get headSent(): boolean {
     return this.#response.headersSent
+  }
+
+  get isGone(): boolean {
+    return this.#isClosed
   }
 
   readBody(limitBytes: number): Promise<Result<Buffer, Refusal>> {
@@ -60,7 +68,8 @@ export class NodeArrival implements Arrival, Reply {
       let more: Buffer[] | undefined
       let total = 0
       let settled = false
-      const timer = setTimeout(() => settle(err({ reason: 'request_timeout', waitedMs: this.#bodyMs })), this.#bodyMs)
+      const { bodyMs } = this.#deadlines
+      const timer = setTimeout(() => settle(err({ reason: 'request_timeout', waitedMs: bodyMs })), bodyMs)
       const settle = (result: Result<Buffer, Refusal>): void => {
         if (settled) return
         settled = true
@@ -85,7 +94,7 @@ export class NodeArrival implements Arrival, Reply {
   head(status: number, headers: readonly string[], flush: boolean): void {
     const response = this.#response
     if (response.destroyed) return
-    if (!this.isBodyRead) this.#request.resume()
+    if (!this.isBodyRead) this.#leaveBody()
     if (this.connection.isHttp2) {
       ;(response as Http2ServerResponse).writeHead(status, http2Headers(headers) as never)
       return
@@ -98,18 +107,22 @@ export class NodeArrival implements Arrival, Reply {
   write(chunk: Buffer): boolean {
     if (this.#response.destroyed) return true
     this.bytesWritten += chunk.length
-    return (this.#response as ServerResponse).write(chunk)
+    const flows = (this.#response as ServerResponse).write(chunk)
+    if (!flows) this.#mustBeRead()
+    return flows
   }
 
   end(chunk?: Buffer): void {
     this.#ended = true
     const response = this.#response as ServerResponse
+    if (this.#closeAfter) this.#closeGently()
     if (chunk === undefined || chunk.length === 0) {
       response.end()
-      return
+    } else {
+      this.bytesWritten += chunk.length
+      response.end(chunk)
     }
-    this.bytesWritten += chunk.length
-    response.end(chunk)
+    if (response.writableLength > 0) this.#mustBeRead()
   }
 
   break(): void {
@@ -122,14 +135,77 @@ export class NodeArrival implements Arrival, Reply {
     }
   }
 
+  /** Called by the connection, now and then, while something waits to be read by the client. */
+  checkTime(nowMono: number): void {
+    if (nowMono < this.#readByMono) return
+    this.connection.slowReaders.delete(this)
+    const { onLeft } = this
+    const wasEnded = this.#ended
+    this.break()
+    if (!wasEnded) onLeft?.('the client stopped reading')
+  }
+
+  /** What waits for the client holds memory here and a connection to the server; it has to be taken in time. */
+  #mustBeRead(): void {
+    const { readMs } = this.#deadlines
+    if (this.#readByMono !== Number.POSITIVE_INFINITY) return
+    this.#readByMono = performance.now() + readMs + this.#response.writableLength / SLOWEST_BYTES_PER_MS
+    this.connection.slowReaders.add(this)
+  }
+
+  #onDrain(): void {
+    this.#readByMono = Number.POSITIVE_INFINITY
+    this.connection.slowReaders.delete(this)
+    this.onDrain?.()
+  }
+
+  /** A body that nobody reads must not keep the connection: it ends after the answer, or its stream does. */
+  #leaveBody(): void {
+    const { headers } = this.#request
+    const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+    if (this.connection.isHttp2) this.#closeAfter = !(this.#request as Http2ServerRequest).stream.endAfterHeaders
+    else if (hasBody) this.#closeAfter = true
+    else this.#request.resume()
+  }
+
+  /**
+   * Ends an exchange of which the client is still sending. RFC 9113 §8.1: the stream is reset without an error. HTTP/1.1:
+   * closing with unread bytes would reset the connection and could take the answer with it, so its own side is closed
+   * first, and for a moment what comes is thrown away (RFC 9112 §9.6).
+   */
+  #closeGently(): void {
+    if (this.connection.isHttp2) {
+      const { stream } = this.#response as Http2ServerResponse
+      this.#response.once('finish', () => stream?.close(constants.NGHTTP2_NO_ERROR))
+      return
+    }
+    const { socket } = this.connection
+    socket.destroySoon = () => {
+      socket.end()
+      setTimeout(() => socket.destroy(), LINGER_MS).unref()
+    }
+  }
+
   #onClose(): void {
+    this.#isClosed = true
+    if (this.#readByMono !== Number.POSITIVE_INFINITY) this.connection.slowReaders.delete(this)
     this.connection.requestOver()
     if (this.#ended) return
     this.#ended = true
-    this.onLeft?.()
+    this.onLeft?.('the client left')
   }
 }
 
+/** How long each part of a request may take, in ms. */
+export interface ArrivalDeadlines {
+  readonly bodyMs: number
+  /** Until something that waits for the client has been taken, besides what the slowest of lines takes for it. */
+  readonly readMs: number
+}
+
+/** 16 KiB a second. */
+const SLOWEST_BYTES_PER_MS = 16
+const LINGER_MS = 1000
 const EMPTY = Buffer.alloc(0)
 
 function ignore(): void {}

@@ -14,6 +14,9 @@ export interface ConnectionAge {
 /** How long before the cut a stream is asked to end: events are short, and clients read them. */
 const STREAM_END_MS = 1000
 
+const FRAMES_AT_ONCE = 500
+const FRAMES_A_SECOND = 50
+
 /** One verified TLS connection, from the end of its handshake to its close. */
 export class Connection implements ArrivalConnection {
   readonly facts: ConnectionFacts
@@ -21,6 +24,8 @@ export class Connection implements ArrivalConnection {
   readonly isHttp2: boolean
   readonly openedMono = performance.now()
   readonly calls = new Set<OpenCall>()
+  /** Answers of which something waits for the client. */
+  readonly slowReaders = new Set<{ checkTime(nowMono: number): void }>()
   peer: { generation: number; peer: Peer | undefined } | undefined
   /** Why it is going, once it is. */
   retiredFor: string | undefined
@@ -30,6 +35,10 @@ export class Connection implements ArrivalConnection {
   /** Requests whose answers are not over, from the end of their head on. */
   #requests = 0
   #endsWhenIdle = false
+  #idleSinceMono = this.openedMono
+  /** PING and SETTINGS frames that may still come at once. */
+  #frames = FRAMES_AT_ONCE
+  #framesAtMono = this.openedMono
   #interruptAtMono = Number.POSITIVE_INFINITY
   #cutAtMono = Number.POSITIVE_INFINITY
 
@@ -80,17 +89,39 @@ export class Connection implements ArrivalConnection {
 
   requestOver(): void {
     this.#requests--
+    if (this.#requests === 0) this.#idleSinceMono = performance.now()
     this.#endIfIdle()
   }
 
+  /** A frame has come that has to be answered and carries nothing; who sends them without end is cut off. */
+  noteFrame(): void {
+    const now = performance.now()
+    this.#frames = Math.min(FRAMES_AT_ONCE, this.#frames + ((now - this.#framesAtMono) * FRAMES_A_SECOND) / 1000) - 1
+    this.#framesAtMono = now
+    if (this.#frames >= 0 || this.socket.destroyed) return
+    this.retiredFor = 'TOO_MANY_FRAMES'
+    this.destroy()
+  }
+
+  /** How many requests are open; of HTTP/1.1 those that a client has sent without waiting for answers. */
+  get openRequests(): number {
+    return this.#requests
+  }
+
   /** Called by the listener's sweep. */
-  checkTime(nowMono: number, age: ConnectionAge): void {
+  checkTime(nowMono: number, age: ConnectionAge, idleMs = Number.POSITIVE_INFINITY): void {
+    // By requests and not by bytes: whoever drips a head, or pings, is as idle as who is silent. Node does HTTP/1.1.
+    if (this.#session !== undefined && this.#requests === 0 && nowMono - this.#idleSinceMono >= idleMs) {
+      this.#session.close()
+    }
     if (age.maxMs !== undefined && !this.retiring && nowMono - this.openedMono >= age.maxMs * this.#ageShare) {
       this.retire('max_connection_age', age.graceMs, 'late')
     }
     // Streams that have begun since the connection was told to go are among them.
     if (nowMono >= this.#interruptAtMono) this.#interrupt()
     if (nowMono >= this.#cutAtMono && !this.socket.destroyed) this.destroy()
+    for (const call of this.calls) call.checkTime(nowMono)
+    for (const reader of this.slowReaders) reader.checkTime(nowMono)
   }
 
   #interrupt(): void {

@@ -10,17 +10,22 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
 import { NodeArrival } from './arrival-node.ts'
 import { Connection, type ConnectionAge } from './connection.ts'
+import { HandshakeGate } from './handshake-gate.ts'
 import { setServerContext } from './tls-repairs.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
   readonly limits: LimitsConfig
   readonly deadlines: ListenerDeadlines
+  /** Connections at the same time, at most `limits.connections`. */
+  readonly maxConnections: number
   readonly secureContext: SecureContextOptions
   readonly connectionAge: () => ConnectionAge
   readonly readCertificate: (der: Buffer, chain: readonly Buffer[]) => Result<ClientCertificate, { detail: string }>
   /** Why a certificate that TLS has accepted is refused all the same; OpenSSL's words where it has one. */
   readonly judge: (certificate: ClientCertificate) => string | undefined
+  /** Whether no stranger is to be let in now, because there is too much to do. */
+  readonly isFull: () => boolean
   readonly events: ListenerEvents
 }
 
@@ -29,6 +34,8 @@ export interface ListenerDeadlines {
   readonly handshakeMs: number
   readonly headersMs: number
   readonly bodyMs: number
+  /** Until what waits for a client has been taken by it. */
+  readonly readMs: number
   readonly idleMs: number
 }
 
@@ -51,6 +58,9 @@ export interface RefusedConnection {
 }
 
 const SWEEP_MS = 250
+/** Requests that an HTTP/1.1 client may send without waiting for an answer. Node would begin every one of them at once. */
+const MOST_PIPELINED = 32
+const TURNED_AWAY = { admitted: false, evicted: undefined }
 
 /**
  * The mTLS listener. Every socket passes one gate between the end of its handshake and the first byte of HTTP: without
@@ -64,8 +74,9 @@ export class Listener {
   readonly #options: ListenerOptions
   readonly #server: http2.Http2SecureServer
   readonly #connections = new Map<Socket, Connection>()
+  readonly #turnedAway = new WeakSet<Socket>()
   readonly #bySession = new WeakMap<http2.ServerHttp2Session, Connection>()
-  #handshakes = 0
+  readonly #gate: HandshakeGate<Socket>
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
   #sweep: NodeJS.Timeout | undefined
@@ -103,8 +114,9 @@ export class Listener {
       settings: { maxConcurrentStreams: 256, maxHeaderListSize: limits.headerBytes, enableConnectProtocol: false },
     } as http2.SecureServerOptions)
     setServerContext(this.#server, options.secureContext)
-    this.#server.maxConnections = limits.connections
-    this.#gate()
+    this.#server.maxConnections = options.maxConnections
+    this.#gate = new HandshakeGate(limits.handshakes)
+    this.#listenTo(this.#server)
   }
 
   /** @returns the port that is listened on. */
@@ -150,8 +162,7 @@ export class Listener {
     if (this.#server.listening) this.#server.close()
   }
 
-  #gate(): void {
-    const server = this.#server
+  #listenTo(server: http2.Http2SecureServer): void {
     const serveHttp = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
     server.removeAllListeners('secureConnection')
     server.removeAllListeners('tlsClientError')
@@ -171,9 +182,8 @@ export class Listener {
       this.#bySession.set(session, connection)
       connection.attach(session)
       session.on('error', ignore)
-      session.setTimeout(this.#options.deadlines.idleMs, () => {
-        if (connection.calls.size === 0) session.close()
-      })
+      session.on('ping', () => connection.noteFrame())
+      session.on('remoteSettings', () => connection.noteFrame())
     })
     server.on('request', (request, response) => {
       const connection =
@@ -181,7 +191,8 @@ export class Listener {
           ? this.#bySession.get((request as http2.Http2ServerRequest).stream.session as http2.ServerHttp2Session)
           : this.#connections.get(request.socket)
       if (connection === undefined) return void response.destroy()
-      this.#options.events.arrival(new NodeArrival(request, response, connection, this.#options.deadlines.bodyMs))
+      if (!connection.isHttp2 && connection.openRequests >= MOST_PIPELINED) return void connection.destroy()
+      this.#options.events.arrival(new NodeArrival(request, response, connection, this.#options.deadlines))
     })
     server.on('checkContinue', (request, response) => {
       response.writeContinue()
@@ -199,24 +210,22 @@ export class Listener {
   }
 
   #onSocket(socket: Socket): void {
-    if (this.#handshakes >= this.#options.limits.handshakes) {
-      this.#refused('TOO_MANY_HANDSHAKES', socket.remoteAddress ?? '', undefined, '')
-      socket.destroy()
-      return
-    }
-    this.#handshakes++
-    let counted = true
-    const done = (): void => {
-      if (counted) this.#handshakes--
-      counted = false
-    }
-    ;(socket as Socket & { handshakeDone?: () => void }).handshakeDone = done
-    socket.once('close', done)
     socket.on('error', ignore)
+    const address = socket.remoteAddress ?? ''
+    const isFull = this.#options.isFull()
+    const { admitted, evicted } = isFull ? TURNED_AWAY : this.#gate.enter(socket, address, performance.now())
+    if (evicted !== undefined) this.#turnAway(evicted, 'HANDSHAKE_TOO_SLOW')
+    if (!admitted) return this.#turnAway(socket, isFull ? 'OVERLOADED' : 'TOO_MANY_HANDSHAKES')
+    socket.once('close', () => this.#gate.leave(socket, 'failed'))
+  }
+
+  #turnAway(socket: Socket, reason: string): void {
+    this.#turnedAway.add(socket)
+    this.#refused(reason, socket.remoteAddress ?? '', undefined, '')
+    socket.destroy()
   }
 
   #judge(socket: TLSSocket): Connection | undefined {
-    handshakeDone(socket)
     socket.on('error', ignore)
     const remoteAddress = socket.remoteAddress ?? ''
     const version = socket.getProtocol() ?? ''
@@ -233,11 +242,13 @@ export class Listener {
     else reason = this.#options.judge(certificate)
     if (reason !== undefined || certificate === undefined) {
       this.#options.events.handshake('refused', version)
+      this.#gate.leave(carrierOf(socket), 'failed')
       this.#refused(reason ?? 'UNAUTHORIZED', remoteAddress, certificate, tls)
       socket.destroy()
       return undefined
     }
     this.#options.events.handshake('accepted', version)
+    this.#gate.leave(carrierOf(socket), 'well')
     const facts: ConnectionFacts = {
       remoteAddress,
       certificate,
@@ -255,8 +266,8 @@ export class Listener {
   }
 
   #onHandshakeFailed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
-    handshakeDone(socket)
     this.#options.events.handshake('refused', socket.getProtocol?.() ?? '')
+    if (this.#turnedAway.has(carrierOf(socket))) return
     this.#refused(error.code ?? 'TLS_HANDSHAKE_FAILED', socket.remoteAddress ?? '', undefined, '')
     socket.destroy()
   }
@@ -292,13 +303,13 @@ export class Listener {
   #checkTimes(): void {
     const now = performance.now()
     const age = this.#options.connectionAge()
-    for (const connection of this.#connections.values()) connection.checkTime(now, age)
+    for (const connection of this.#connections.values()) connection.checkTime(now, age, this.#options.deadlines.idleMs)
   }
 }
 
-function handshakeDone(socket: TLSSocket): void {
-  const parent = (socket as unknown as { _parent?: { handshakeDone?: () => void } })._parent
-  parent?.handshakeDone?.()
+/** The TCP socket below a TLS socket, which is what the gate knows. */
+function carrierOf(socket: TLSSocket): Socket {
+  return (socket as unknown as { _parent?: Socket })._parent ?? socket
 }
 
 /** DER of the issuers as OpenSSL verified the chain, leaf's issuer first. */

@@ -36,6 +36,8 @@ export interface ArrivalConnection {
 export interface OpenCall {
   /** Ends an event stream at the next event boundary; a plain answer goes on. */
   interrupt(reason: string): void
+  /** Called now and then: ends what has had its time. */
+  checkTime(nowMono: number): void
 }
 
 /** The way back to the client. Nothing is buffered beyond what the client's window holds. */
@@ -49,8 +51,10 @@ export interface Reply {
   /** Ends the answer as broken: what was sent must not look complete. */
   break(): void
   onDrain: (() => void) | undefined
-  /** The client has gone before the answer was complete. */
-  onLeft: (() => void) | undefined
+  /** The client has gone before the answer was complete, or does not read it; the reason in a few words. */
+  onLeft: ((why: string) => void) | undefined
+  /** It has gone already. */
+  readonly isGone: boolean
   /** Bytes of body that were handed to the kernel or to the TLS layer. */
   readonly bytesWritten: number
   readonly headSent: boolean

@@ -1,18 +1,24 @@
+import type { Message } from '../core/mcp/message.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Admitted } from './call.ts'
 import type { Relay } from './relay.ts'
 
 export interface StreamBounds {
   readonly perCaller: number
+  readonly inAll: number
   readonly ageMs: number
 }
 
 /**
- * Event streams that are open. They outlive the moment in which their caller was judged, so they are counted for each
- * caller, end when they grow too old, and are judged again when what they were judged by changes.
+ * Event streams that are open. They outlive the moment in which their caller was judged, so they end when they grow too
+ * old, and are judged again when what they were judged by changes.
+ *
+ * Those that are opened to stay (a GET, or `subscriptions/listen` of the modern era) are counted for each caller, from
+ * the moment in which they are let pass. An answer that happens to come as a stream is over with its call.
  */
 export class OpenStreams {
-  readonly #streams = new Map<Relay, { owner: string; openedMono: number }>()
+  readonly #streams = new Map<Relay, number>()
+  readonly #lasting = new Set<Admitted>()
   readonly #perOwner = new Map<string, number>()
   readonly #ownerOf: (call: Admitted) => string
   readonly #bounds: () => StreamBounds
@@ -26,33 +32,40 @@ export class OpenStreams {
     return this.#streams.size
   }
 
-  /** A refusal when this caller has as many streams open as one may; only a GET is known to open one beforehand. */
-  full(call: Admitted): Refusal | undefined {
-    if (call.route.kind !== 'stream') return undefined
-    const { perCaller } = this.#bounds()
-    if ((this.#perOwner.get(this.#ownerOf(call)) ?? 0) < perCaller) return undefined
-    return { reason: 'streams_exhausted', limit: perCaller, retryAfterMs: 1000 }
+  /** Counts a call that opens a stream to stay; a refusal when its caller, or all together, have as many as they may. */
+  reserve(call: Admitted): Refusal | undefined {
+    if (call.route.kind !== 'stream' && !call.posted.messages.some(opensStream)) return undefined
+    const { perCaller, inAll } = this.#bounds()
+    if (this.#lasting.size >= inAll) return { reason: 'sidecar_overloaded', retryAfterMs: 1000 }
+    const owner = this.#ownerOf(call)
+    const open = this.#perOwner.get(owner) ?? 0
+    if (open >= perCaller) return { reason: 'streams_exhausted', limit: perCaller, retryAfterMs: 1000 }
+    this.#perOwner.set(owner, open + 1)
+    this.#lasting.add(call)
+    return undefined
+  }
+
+  /** The call is over, or was refused after all. Calls that were not counted may be given, too. */
+  release(call: Admitted): void {
+    if (!this.#lasting.delete(call)) return
+    const owner = this.#ownerOf(call)
+    const left = (this.#perOwner.get(owner) ?? 1) - 1
+    if (left === 0) this.#perOwner.delete(owner)
+    else this.#perOwner.set(owner, left)
   }
 
   add(relay: Relay): void {
-    const owner = this.#ownerOf(relay.call)
-    this.#streams.set(relay, { owner, openedMono: relay.call.exchange.startedMono })
-    this.#perOwner.set(owner, (this.#perOwner.get(owner) ?? 0) + 1)
+    this.#streams.set(relay, relay.call.exchange.startedMono)
   }
 
   delete(relay: Relay): void {
-    const entry = this.#streams.get(relay)
-    if (entry === undefined) return
     this.#streams.delete(relay)
-    const left = (this.#perOwner.get(entry.owner) ?? 1) - 1
-    if (left === 0) this.#perOwner.delete(entry.owner)
-    else this.#perOwner.set(entry.owner, left)
   }
 
   /** Ends what is too old, or whose token has ended. */
   sweep(nowMono: number, nowMs: number): void {
     const { ageMs } = this.#bounds()
-    for (const [relay, { openedMono }] of this.#streams) {
+    for (const [relay, openedMono] of this.#streams) {
       const { user } = relay.call.caller
       if (nowMono - openedMono >= ageMs) relay.interrupt('stream_age')
       else if (user?.expiresAtMs !== undefined && user.expiresAtMs <= nowMs) relay.interrupt('user_token_expired')
@@ -70,4 +83,8 @@ export class OpenStreams {
       else for (const event of tell(relay.call)) relay.inject(event)
     }
   }
+}
+
+function opensStream(message: Message): boolean {
+  return message.method === 'subscriptions/listen'
 }

@@ -47,6 +47,9 @@ export function openExchange(
   }
 }
 
+/** As many as an HTTP/2 head may have here. */
+const MOST_HEADER_LINES = 200
+
 /** What the checks of the HTTP request need besides the settings. */
 export interface HostCheck {
   acceptsHost(host: string | undefined): boolean
@@ -60,6 +63,8 @@ export function receive(
   settings: Snapshot<Settings>,
   hosts: HostCheck,
 ): Result<Received, Refusal> {
+  // Of a head with thousands of lines Node would silently keep the first 2,000.
+  if (arrival.rawHeaders.length > MOST_HEADER_LINES * 2) return err({ reason: 'request_headers_too_large' })
   const headers = readArrivalHeaders(arrival.rawHeaders, settings.value.identity.rules)
   if (!headers.ok) return headers
   exchange.userAgent = headers.value.userAgent

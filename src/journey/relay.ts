@@ -27,6 +27,8 @@ export interface RelayParts {
   settle(call: Admitted): void
   streamOpened(relay: Relay): void
   streamClosed(relay: Relay): void
+  /** Longest that an answer which is no stream may take once it has begun. */
+  plainAnswerMs(): number
   /** Tells the breaker how the upstream did; `epoch` is the breaker's when it let the call pass. */
   note(failed: boolean, epoch: number): void
   /** A stream has begun well; its end may be hours away. */
@@ -71,6 +73,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   #deferred = false
   #closed = false
   giveUpMono = 0
+  #breakMono = Number.POSITIVE_INFINITY
   /** Events of our own that wait for a boundary. */
   readonly #injected: Buffer[] = []
 
@@ -97,9 +100,11 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
 
   start(request: UpstreamRequest): void {
     const { arrival } = this.call
+    // While the call waited for a key, for room or for a quota its client may have gone, and nobody would tell again.
+    if (this.#reply.isGone) return this.#clientLeft('the client left')
     arrival.connection.calls.add(this)
     this.#reply.onDrain = () => this.#upstream?.resume()
-    this.#reply.onLeft = () => this.#clientLeft()
+    this.#reply.onLeft = why => this.#clientLeft(why)
     this.#exchange.upstreamStartedMono = performance.now()
     this.giveUpMono = this.#exchange.upstreamStartedMono + request.firstByteMs
     this.#expect()
@@ -252,10 +257,28 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   /** Ends an event stream at its next event boundary; a plain answer is nearly over and goes on. */
   interrupt(reason: string): void {
     if (this.#over || this.#ended) return
+    if (this.#interruptedFor === undefined) this.#breakMono = performance.now() + BOUNDARY_MS
     this.#interruptedFor = reason
     if (!this.#isStream || this.#passage === undefined) return
     this.#exchange.error = `stream ended: ${reason}`
     if (this.#passage.stop()) this.#endStream()
+  }
+
+  /**
+   * A stream whose event does not end is broken off; a plain answer may take as long to arrive as a stream may live, so
+   * that a server which drips keeps nothing for ever.
+   */
+  checkTime(nowMono: number): void {
+    if (this.#over) return
+    if (this.#isStream) {
+      if (nowMono < this.#breakMono) return
+      this.#upstream?.cancel()
+      this.#close('aborted', () => this.#reply.break())
+      return
+    }
+    const waitedMs = Math.round(nowMono - (this.#exchange.upstreamStartedMono ?? nowMono))
+    if (this.#held === undefined && !this.#reply.headSent) return
+    if (waitedMs >= this.#parts.plainAnswerMs()) this.#drop({ reason: 'upstream_timeout', waitedMs })
   }
 
   /** Puts an event of our own into the stream, between two of the server's. */
@@ -313,11 +336,11 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     this.#close('aborted', () => this.#reply.break())
   }
 
-  #clientLeft(): void {
+  #clientLeft(why: string): void {
     if (this.#over) return
     this.#exchange.upstreamEndedMono ??= performance.now()
     this.#upstream?.cancel()
-    this.#exchange.error ??= 'the client left'
+    this.#exchange.error ??= why
     this.#close('aborted', nothing)
   }
 
@@ -393,5 +416,8 @@ function refusalFor(failure: UpstreamFailure): Refusal {
       return { reason: 'upstream_broke', detail: failure.detail }
   }
 }
+
+/** Longest that an interrupted stream may take to reach the end of an event. */
+const BOUNDARY_MS = 10_000
 
 function nothing(): void {}

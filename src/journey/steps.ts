@@ -60,7 +60,9 @@ export function makeSteps(parts: StepParts): Steps {
     refuse: (call, refusal) => answerRefusal(call.arrival, call.exchange, refusal, undefined),
     settle: call => {
       call.lease?.release()
+      streams.release(call)
     },
+    plainAnswerMs: () => settings.current().value.config.limits.streamAgeMs,
     streamOpened: relay => streams.add(relay),
     streamClosed: relay => streams.delete(relay),
     note: (failed, epoch) => breaker.note(failed, performance.now(), epoch),
@@ -101,9 +103,10 @@ export function makeSteps(parts: StepParts): Steps {
     drawQuota: permitted => drawQuota(permitted, parts.quota),
 
     forward(admitted: Admitted) {
-      const refusal = streams.full(admitted) ?? heldBack(breaker)
+      const refusal = streams.reserve(admitted) ?? heldBack(breaker)
       if (refusal !== undefined) {
         admitted.lease?.release()
+        streams.release(admitted)
         return answerRefusal(admitted.arrival, admitted.exchange, refusal, undefined)
       }
       forward(admitted, relayParts, breaker.epoch)

@@ -95,6 +95,12 @@ describe('while it is open', () => {
   })
 })
 
+test('a server that accepts connections again is tried at once', () => {
+  const breaker = opened()
+  breaker.reconsider()
+  expect([breaker.admit(1), breaker.state]).toEqual([undefined, 'half-open'])
+})
+
 describe('calls that were let pass before it opened', () => {
   test.each([
     { name: 'end well', end: (breaker: Breaker, epoch: number) => breaker.note(false, 30_001, epoch) },

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { stringify } from 'yaml'
-import { type Sidecar, startSidecar } from '../../src/sidecar.ts'
+import { type Sidecar, type SidecarOptions, startSidecar } from '../../src/sidecar.ts'
 import { type TestPki, testPki } from './pki.ts'
 
 export interface RunningSidecar {
@@ -66,6 +66,7 @@ export function baseConfig(pki: TestPki, dir: string, upstreamUrl: string): Reco
 export async function startTestSidecar(
   upstreamUrl: string,
   change: (config: Record<string, unknown>) => void = () => {},
+  deadlines: SidecarOptions['deadlines'] = {},
 ): Promise<RunningSidecar> {
   const pki = await testPki()
   const dir = mkdtempSync(join(tmpdir(), 'mcp-sidecar-test-'))
@@ -81,6 +82,7 @@ export async function startTestSidecar(
     stdout: collect(text => lines.push(JSON.parse(text) as AuditLine)),
     stderr: collect(text => log.push(text)),
     version: '0.0.0-test',
+    deadlines,
   })
   return {
     sidecar,

@@ -83,6 +83,11 @@ export class Breaker {
       this.#open(nowMono)
   }
 
+  /** Something else has shown that the upstream may be back: the next call is let through at once. */
+  reconsider(): void {
+    this.#openUntilMono = 0
+  }
+
   /** The answer to a call has begun well and may go on for hours: a probe need not wait for the end of a stream. */
   began(nowMono: number, epoch: number): void {
     if (this.#state === 'half-open' && epoch === this.#epoch) this.#close(nowMono)
