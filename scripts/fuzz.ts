@@ -9,7 +9,7 @@ import { worstBodies } from '../test/support/worst-bodies.ts'
 
 /**
  * Throws mutated requests and event streams at the two readers that strangers can reach:
- * `npm run fuzz -- [--seconds 20] [--seed 1]`.
+ * `npm run fuzz -- [--seconds 20] [--seed 1] [--no-ceilings]`.
  *
  * Wrong is: an exception; a body that is read though JSON.parse refuses it, or read differently; changed bytes; an
  * event stream that tells something else when it is cut elsewhere; a worst body of 1 MiB that takes more than 20 ms (on
@@ -18,11 +18,19 @@ import { worstBodies } from '../test/support/worst-bodies.ts'
  * Exit code 1 with the input in base64 and the seed when something is wrong.
  */
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '20' }, seed: { type: 'string' } } })
+const { values } = parseArgs({
+  allowNegative: true,
+  options: {
+    seconds: { type: 'string', default: '20' },
+    seed: { type: 'string' },
+    // Off where other work shares the machine: growth is still judged, milliseconds are only printed.
+    ceilings: { type: 'boolean', default: true },
+  },
+})
 const seconds = Number(values.seconds)
 const seed = values.seed === undefined ? Date.now() >>> 0 : Number(values.seed)
 if (!(seconds > 0) || !Number.isInteger(seed)) {
-  console.error('usage: node scripts/fuzz.ts [--seconds N] [--seed N]')
+  console.error('usage: node scripts/fuzz.ts [--seconds N] [--seed N] [--no-ceilings]')
   process.exit(2)
 }
 console.log(`seed ${seed}, ${seconds} s`)
@@ -184,7 +192,12 @@ function checkTimes(): void {
         const pace = again === 0 ? 1 : Math.max(1, best(plain, bytes => JSON.parse(bytes.toString())) / PLAIN_MS)
         ms = Math.min(ms, best(body, run))
         quarter = Math.min(quarter, best(small[name]!, run))
-        wrong = ms > most * pace ? 'too slow' : ms > 5 * pace && ms > quarter * 16 ? 'not linear' : undefined
+        wrong =
+          values.ceilings && ms > most * pace
+            ? 'too slow'
+            : ms > 5 * pace && ms > quarter * 16
+              ? 'not linear'
+              : undefined
       }
       const verdict = `${name}, ${step}: ${ms.toFixed(1)} ms for 1 MiB, ${quarter.toFixed(1)} ms for a quarter of it`
       if (wrong !== undefined) fail(`${wrong}: ${verdict}`)
