@@ -1,6 +1,7 @@
 /**
- * Counters and histograms that cost a map look-up and an addition for each call; the registry asks for their values only
- * when somebody scrapes. Label values are joined to a key once, when a series is first met.
+ * Counters and histograms that cost look-ups by strings that are there already, and an addition, for each call; the
+ * registry asks for their values only when somebody scrapes. Label values are joined to a key once, when a series is
+ * first met: a key made for each call would have to be hashed for each call.
  */
 export interface Sample {
   readonly labels: Record<string, string | number>
@@ -29,7 +30,7 @@ export class Counts implements Metric {
   readonly name: string
   readonly help: string
   readonly #labelNames: readonly string[]
-  readonly #values = new Map<string, number>()
+  readonly #counters = new Map<string, Counter>()
 
   constructor(name: string, help: string, labelNames: readonly string[]) {
     this.name = name
@@ -37,16 +38,26 @@ export class Counts implements Metric {
     this.#labelNames = labelNames
   }
 
-  /** @param key  Label values in the order of the names, joined by `SEPARATOR`. */
-  add(key: string, by = 1): void {
-    this.#values.set(key, (this.#values.get(key) ?? 0) + by)
+  /** The counter of a series, to be kept by whoever counts often; label values in the order of the names. */
+  counter(...labels: readonly string[]): Counter {
+    const key = labels.join(SEPARATOR)
+    let counter = this.#counters.get(key)
+    if (counter === undefined) {
+      counter = { value: 0 }
+      this.#counters.set(key, counter)
+    }
+    return counter
   }
 
   samples(): Sample[] {
     // A counter without labels exists from the beginning, so that its first increase is seen as one.
-    if (this.#labelNames.length === 0 && this.#values.size === 0) return [{ labels: {}, value: 0 }]
-    return Array.from(this.#values, ([key, value]) => ({ labels: labelsOf(this.#labelNames, key), value }))
+    if (this.#labelNames.length === 0 && this.#counters.size === 0) return [{ labels: {}, value: 0 }]
+    return Array.from(this.#counters, ([key, { value }]) => ({ labels: labelsOf(this.#labelNames, key), value }))
   }
+}
+
+export interface Counter {
+  value: number
 }
 
 export class Durations implements Metric {
@@ -65,23 +76,15 @@ export class Durations implements Metric {
     this.#bounds = bounds
   }
 
-  /** @param traceId  Kept with the bucket as its exemplar. */
-  observe(key: string, seconds: number, traceId: string | undefined, nowMs: number): void {
+  /** One series, to be kept by whoever observes often; label values in the order of the names. */
+  series(...labels: readonly string[]): Series {
+    const key = labels.join(SEPARATOR)
     let series = this.#series.get(key)
     if (series === undefined) {
-      const size = this.#bounds.length + 1
-      series = { counts: new Float64Array(size), sum: 0, traces: new Array(size), values: [], times: [] }
+      series = new Series(this.#bounds)
       this.#series.set(key, series)
     }
-    let bucket = 0
-    while (bucket < this.#bounds.length && seconds > (this.#bounds[bucket] as number)) bucket++
-    series.counts[bucket] = (series.counts[bucket] as number) + 1
-    series.sum += seconds
-    if (traceId !== undefined) {
-      series.traces[bucket] = traceId
-      series.values[bucket] = seconds
-      series.times[bucket] = nowMs
-    }
+    return series
   }
 
   samples(withExemplars: boolean): Sample[] {
@@ -127,16 +130,59 @@ export class Reading implements Metric {
   }
 }
 
-/** Stands between label values; it cannot be part of one, for they are cleaned before they get here. */
-export const SEPARATOR = '\u0000'
+/** Remembers what belongs to a pair of label values, so that nothing is joined for each call. */
+export class ByPair<V> {
+  readonly #make: (one: string, other: string) => V
+  readonly #known = new Map<string, Map<string, V>>()
 
-interface Series {
+  constructor(make: (one: string, other: string) => V) {
+    this.#make = make
+  }
+
+  of(one: string, other: string): V {
+    let others = this.#known.get(one)
+    if (others === undefined) {
+      others = new Map()
+      this.#known.set(one, others)
+    }
+    let value = others.get(other)
+    if (value === undefined) {
+      value = this.#make(one, other)
+      others.set(other, value)
+    }
+    return value
+  }
+}
+
+/** Stands between label values; it cannot be part of one, for they are cleaned before they get here. */
+const SEPARATOR = '\u0000'
+
+export class Series {
+  readonly #bounds: readonly number[]
   /** Not cumulative; the last is +Inf. */
   readonly counts: Float64Array
-  sum: number
+  sum = 0
   readonly traces: (string | undefined)[]
-  readonly values: number[]
-  readonly times: number[]
+  readonly values: number[] = []
+  readonly times: number[] = []
+
+  constructor(bounds: readonly number[]) {
+    this.#bounds = bounds
+    this.counts = new Float64Array(bounds.length + 1)
+    this.traces = new Array(bounds.length + 1)
+  }
+
+  /** @param traceId  Kept with the bucket as its exemplar. */
+  observe(seconds: number, traceId: string | undefined, nowMs: number): void {
+    let bucket = 0
+    while (bucket < this.#bounds.length && seconds > (this.#bounds[bucket] as number)) bucket++
+    this.counts[bucket] = (this.counts[bucket] as number) + 1
+    this.sum += seconds
+    if (traceId === undefined) return
+    this.traces[bucket] = traceId
+    this.values[bucket] = seconds
+    this.times[bucket] = nowMs
+  }
 }
 
 function exemplarOf(series: Series, bucket: number): Exemplar | null {

@@ -1,8 +1,18 @@
 import { collectDefaultMetrics, type OpenMetricsContentType, type Metric as PromMetric, Registry } from 'prom-client'
 import type { Exchange } from '../core/audit/exchange.ts'
 import { outcomeOf } from '../core/audit/record.ts'
+import type { Verdict } from '../core/policy/verdict.ts'
 import type { AuditStats } from './audit-sink.ts'
-import { Counts, Durations, type Metric, Reading, type Sample, SEPARATOR } from './metric-store.ts'
+import {
+  ByPair,
+  type Counter,
+  Counts,
+  Durations,
+  type Metric,
+  Reading,
+  type Sample,
+  type Series,
+} from './metric-store.ts'
 
 /** What is only looked at when somebody scrapes; absent ones are not shown. */
 export interface MetricSources {
@@ -77,13 +87,22 @@ export class Metrics {
     ['what', 'result'],
   )
 
+  readonly #bySeries = {
+    http: new ByPair((method, route) => new ByStatus(this.#httpSeconds, method, route)),
+    toolCalls: new ByPair((tool, outcome) => this.#toolCalls.counter(tool, outcome)),
+    toolSeconds: new Map<string, Series>(),
+    quotas: new ByPair((quota, result) => this.#quotas.counter(quota, result)),
+    /** Verdicts that let calls pass are made once for each rule. */
+    allowed: new WeakMap<Verdict, Counter>(),
+  }
+
   constructor({ sources, policyTools, now }: MetricsOptions) {
     this.#now = now
     this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
     this.learnTools(policyTools)
     // There from the beginning, so that the first failure is seen as an increase.
     for (const what of ['config', 'trust']) {
-      for (const result of ['loaded', 'kept']) this.#reloads.add(what + SEPARATOR + result, 0)
+      for (const result of ['loaded', 'kept']) this.#reloads.counter(what, result)
     }
     const ours: Metric[] = [
       this.#toolCalls,
@@ -119,45 +138,41 @@ export class Metrics {
   /** Counts an exchange that has ended; called once for each, where its audit line is written. */
   observe(exchange: Exchange): void {
     const { refusal, verdict, messages } = exchange
+    const series = this.#bySeries
     const outcome = outcomeOf(exchange)
     const nowMs = this.#now()
     const seconds = exchange.endedMono === undefined ? 0 : (exchange.endedMono - exchange.startedMono) / 1000
     const traceId = (messages[0]?.traceparent ?? exchange.traceparent)?.slice(3, 35)
     const method = HTTP_METHODS.has(exchange.httpMethod) ? exchange.httpMethod : 'other'
-    this.#httpSeconds.observe(
-      method + SEPARATOR + exchange.route + SEPARATOR + exchange.status,
-      seconds,
-      traceId,
-      nowMs,
-    )
-    if (refusal !== undefined) this.#refusals.add(refusal.reason)
-    if (verdict !== undefined) this.#decisions.add(verdict.effect + SEPARATOR + verdict.rule + SEPARATOR + verdict.mode)
+    series.http.of(method, exchange.route).of(exchange.status).observe(seconds, traceId, nowMs)
+    if (refusal !== undefined) this.#refusals.counter(refusal.reason).value++
+    if (verdict !== undefined) this.#decisionsBy(verdict).value++
+    const isQuotaRefusal = refusal?.reason === 'quota_exhausted' || refusal?.reason === 'quota_concurrency'
     if (exchange.quota !== undefined) {
-      const refused = refusal?.reason === 'quota_exhausted' || refusal?.reason === 'quota_concurrency'
-      this.#quotas.add(exchange.quota.name + SEPARATOR + (refused ? 'refused' : 'admitted'))
-    } else if (refusal?.reason === 'quota_exhausted' || refusal?.reason === 'quota_concurrency') {
-      this.#quotas.add(`${refusal.quota}${SEPARATOR}refused`)
+      series.quotas.of(exchange.quota.name, isQuotaRefusal ? 'refused' : 'admitted').value++
+    } else if (isQuotaRefusal) {
+      series.quotas.of(refusal.quota, 'refused').value++
     }
     for (let i = 0; i < messages.length; i++) {
       const message = messages[i] as Exchange['messages'][number]
       if (message.method === 'tools/call') {
         const tool = this.#label(message.objects[0]?.name)
-        this.#toolCalls.add(tool + SEPARATOR + outcome)
+        series.toolCalls.of(tool, outcome).value++
         // How long a refusal takes says nothing about the tool.
-        if (outcome !== 'refused') this.#toolSeconds.observe(tool, seconds, traceId, nowMs)
+        if (outcome !== 'refused') this.#secondsOf(tool).observe(seconds, traceId, nowMs)
       } else if (message.method.startsWith('resources/')) {
-        this.#resources.add(resourceType(message.method) + SEPARATOR + outcome)
+        this.#resources.counter(resourceType(message.method), outcome).value++
       }
     }
   }
 
   /** @param version  `TLSv1.3`, `TLSv1.2`, or anything else for a handshake that got to none. */
   handshake(result: 'ok' | 'refused' | 'failed' | 'timeout', version: string | undefined): void {
-    this.#handshakes.add(result + SEPARATOR + (version === 'TLSv1.3' || version === 'TLSv1.2' ? version : 'none'))
+    this.#handshakes.counter(result, version === 'TLSv1.3' || version === 'TLSv1.2' ? version : 'none').value++
   }
 
   reload(what: 'config' | 'trust', result: 'loaded' | 'kept'): void {
-    this.#reloads.add(what + SEPARATOR + result)
+    this.#reloads.counter(what, result).value++
   }
 
   async render(openMetrics: boolean): Promise<{ body: string; contentType: string }> {
@@ -165,8 +180,51 @@ export class Metrics {
     return { body: await registry.metrics(), contentType: registry.contentType }
   }
 
+  #decisionsBy(verdict: Verdict): Counter {
+    const { effect, rule, mode } = verdict
+    if (effect === 'deny') return this.#decisions.counter(effect, rule, mode)
+    let counter = this.#bySeries.allowed.get(verdict)
+    if (counter === undefined) {
+      counter = this.#decisions.counter(effect, rule, mode)
+      this.#bySeries.allowed.set(verdict, counter)
+    }
+    return counter
+  }
+
+  #secondsOf(tool: string): Series {
+    let series = this.#bySeries.toolSeconds.get(tool)
+    if (series === undefined) {
+      series = this.#toolSeconds.series(tool)
+      this.#bySeries.toolSeconds.set(tool, series)
+    }
+    return series
+  }
+
   #label(tool: string | undefined): string {
     return tool !== undefined && this.#tools.has(tool) ? tool : 'other'
+  }
+}
+
+/** The series of one method and route, by status. */
+class ByStatus {
+  readonly #durations: Durations
+  readonly #method: string
+  readonly #route: string
+  readonly #series = new Map<number, Series>()
+
+  constructor(durations: Durations, method: string, route: string) {
+    this.#durations = durations
+    this.#method = method
+    this.#route = route
+  }
+
+  of(status: number): Series {
+    let series = this.#series.get(status)
+    if (series === undefined) {
+      series = this.#durations.series(this.#method, this.#route, String(status))
+      this.#series.set(status, series)
+    }
+    return series
   }
 }
 

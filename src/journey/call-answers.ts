@@ -1,10 +1,15 @@
 import type { Outcome } from '../core/audit/exchange.ts'
-import type { RpcId } from '../core/mcp/message.ts'
+import type { Message, RpcId } from '../core/mcp/message.ts'
 import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { Refusal } from '../core/refusal.ts'
 
 /** JSON-RPC's own word for "the server is broken": it counts against the upstream, a tool's `isError` does not. */
 const INTERNAL_ERROR = -32603
+
+/** Records whose a created task is; false when it is somebody else's already. */
+export interface TaskOwners {
+  claimTask(id: string, owner: string): boolean
+}
 
 /**
  * What the server says to the requests of one call, gathered as it passes by. A batch has failed as soon as one of its
@@ -15,30 +20,33 @@ export class CallAnswers {
   rpcError: { code: number; message: string } | undefined
   /** The server says that it is itself at fault. */
   isInternalError = false
-  readonly #awaited: Set<RpcId>
-  readonly #onTask: (id: string) => boolean
+  /** Ids of the requests that are not answered yet: one, but for batches, whose size is bounded. */
+  readonly #awaited: RpcId[] = []
+  readonly #tasks: TaskOwners
+  readonly #owner: string
   #outcome: Outcome | undefined
 
-  /** @param onTask  Records whose a created task is; false when it is somebody else's already. */
-  constructor(awaited: Iterable<RpcId>, onTask: (id: string) => boolean) {
-    this.#awaited = new Set(awaited)
-    this.#onTask = onTask
+  /** @param owner  Whose a task is that the server creates for one of the messages. */
+  constructor(messages: readonly Message[], tasks: TaskOwners, owner: string) {
+    for (const { kind, id } of messages) if (kind === 'request' && id !== undefined) this.#awaited.push(id)
+    this.#tasks = tasks
+    this.#owner = owner
   }
 
   /** Undefined until every request of the call has been answered. */
   get outcome(): Outcome | undefined {
-    return this.#awaited.size === 0 ? (this.#outcome ?? 'success') : undefined
+    return this.#awaited.length === 0 ? (this.#outcome ?? 'success') : undefined
   }
 
   awaits(id: RpcId): boolean {
-    return this.#awaited.has(id)
+    return this.#awaited.includes(id)
   }
 
   /** @returns whether this answered a request of the call. */
   see(seen: SeenMessage): boolean {
     for (const task of seen.createdTaskIds) {
       // An id that two callers were given would let one of them into the other's task.
-      if (!this.#onTask(task)) {
+      if (!this.#tasks.claimTask(task, this.#owner)) {
         this.fault = { reason: 'upstream_answer_invalid', detail: 'a task id that is already somebody else\u2019s' }
       }
     }
@@ -48,10 +56,10 @@ export class CallAnswers {
     }
     if (seen.kind !== 'result' && seen.kind !== 'error') return false
     // An error without an id can only be about the one request that was sent.
-    const isOurs = seen.id === undefined ? seen.kind === 'error' && this.#awaited.size > 0 : this.#awaited.has(seen.id)
+    const isOurs = seen.id === undefined ? seen.kind === 'error' && this.#awaited.length > 0 : this.awaits(seen.id)
     if (!isOurs) return false
-    if (seen.id === undefined) this.#awaited.clear()
-    else this.#awaited.delete(seen.id)
+    if (seen.id === undefined) this.#awaited.length = 0
+    else this.#awaited.splice(this.#awaited.indexOf(seen.id), 1)
     this.#outcome = worse(this.#outcome, outcomeOfAnswer(seen))
     return true
   }

@@ -32,10 +32,9 @@ export function answersFor(call: Admitted, parts: PassageParts): AnswerParts {
   const { owners } = parts
   const owner = owners.ownerOf(call.caller)
   const { messages } = call.posted
-  const awaited = messages.flatMap(({ kind, id }) => (kind === 'request' && id !== undefined ? [id] : []))
   const isList = messages.some(message => isListMethod(message.method))
   return {
-    answers: new CallAnswers(awaited, task => owners.claimTask(task, owner)),
+    answers: new CallAnswers(messages, owners, owner),
     isList,
     shows: isList ? shownTo(call, id => owners.ownsTask(id, owner), parts.learn) : showsNothing,
   }
