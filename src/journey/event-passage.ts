@@ -16,8 +16,11 @@ export interface EventPassageParts {
   readonly sessionCalls: SessionCalls
   /** A stream that a GET opened carries no answer of its own. */
   readonly isOwnStream: boolean
+  /** The stream goes on where another has ended: what has been answered long ago may come again. */
+  readonly isResumed: boolean
   /** This call asks for a list, whose answer is to be filtered. */
   readonly isList: boolean
+  /** What lists may show to the caller of this stream. */
   readonly shows: (kind: ListedKind, name: string) => boolean
   readonly limitBytes: number
   claimSse(id: string): boolean
@@ -26,8 +29,8 @@ export interface EventPassageParts {
 }
 
 /**
- * An event stream: passed on as it comes. An event is held only while a list answer is pending on the stream or in its
- * session; what the server asks, whom it answers and which ids it hands out is noticed on the way.
+ * An event stream: passed on as it comes. An event is held only where a list may come: on the stream of a list's own
+ * request, while one is pending in the session, and on a stream that is resumed. What the server asks, whom it answers and which ids it hands out is noticed on the way.
  */
 export class EventPassage implements Passage, SseHandler {
   readonly rewrites = true
@@ -75,8 +78,8 @@ export class EventPassage implements Passage, SseHandler {
   }
 
   holds(): boolean {
-    if (this.#parts.isList && this.#parts.answers.outcome === undefined) return true
-    return this.#session !== undefined && this.#parts.sessionCalls.hasPendingList(this.#session)
+    if (this.#parts.isList || this.#parts.isResumed) return true
+    return this.#session !== undefined && this.#parts.sessionCalls.mayBringList(this.#session)
   }
 
   message(seen: SeenMessage): void {
@@ -101,25 +104,30 @@ export class EventPassage implements Passage, SseHandler {
   rewrite(data: Buffer): Result<Buffer, Refusal> {
     // The priming event of a resumable stream has an id and no data.
     if (data.length === 0) return ok(data)
-    const { answers, isList, shows, sessionCalls } = this.#parts
-    const session = this.#session
-    const others = new Map<RpcId, (kind: ListedKind, name: string) => boolean>()
-    let showsNow = shows
+    let showsNow = this.#parts.shows
     const result = filterLists(data, {
       isPending: id => {
-        if (isList && answers.awaits(id)) {
-          showsNow = shows
-          return true
-        }
-        const pending = session === undefined ? undefined : sessionCalls.pendingList(session, id)
-        if (pending === undefined) return false
-        others.set(id, pending.shows)
-        showsNow = pending.shows
-        return true
+        const shows = this.#filterFor(id)
+        showsNow = shows ?? showsNow
+        return shows !== undefined
       },
       allows: (kind, name) => showsNow(kind, name),
     })
     return result.ok ? ok(result.value) : result
+  }
+
+  /**
+   * By whose eyes an answer is filtered, if it brings a list; undefined for what is known to answer no list request.
+   * An answer that nobody waits for is filtered too: it may be one that comes again, or late.
+   */
+  #filterFor(id: RpcId): EventPassageParts['shows'] | undefined {
+    const { answers, isList, shows, sessionCalls } = this.#parts
+    if (answers.awaits(id)) return isList ? shows : undefined
+    const session = this.#session
+    const pending = session === undefined ? undefined : sessionCalls.pending(session, id)
+    if (pending === undefined) return shows
+    if (pending.isList) return pending.shows
+    return session !== undefined && sessionCalls.isUnsure(session) ? shows : undefined
   }
 }
 

@@ -61,8 +61,9 @@ export function passageFor(
       session,
       sessionCalls,
       isOwnStream: route.kind === 'stream',
+      isResumed: headerOf(call.arrival.rawHeaders, 'last-event-id') !== undefined,
       isList,
-      shows,
+      shows: isList ? shows : shownTo(call, id => owners.ownsTask(id, owner), parts.learn),
       limitBytes: eventBytes,
       claimSse: id => owners.claimSession('sse', id, owner),
       claimEvent: (within, id) => owners.claimEvent(within, id, owner),
@@ -74,7 +75,9 @@ export function passageFor(
   if (answers.fault !== undefined) return new JsonPassage(answers)
   // Whatever the media type and the status say: a list that is not read is a list that is not filtered.
   if (isList && status !== 202) {
-    const isPending = (id: RpcId): boolean => posted.messages.some(message => message.id === id)
+    // An answer under another id than was sent is read by clients that compare ids loosely.
+    const isPending = (id: RpcId): boolean =>
+      !posted.messages.some(message => message.id === id && !isListMethod(message.method))
     return new ListPassage(answers, { isPending, allows: shows }, eventBytes)
   }
   return media.startsWith('application/json') ? new JsonPassage(answers) : new PlainPassage(plainOutcome(call, status))

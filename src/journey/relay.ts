@@ -94,6 +94,10 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     return this.#expected.shows
   }
 
+  get isAnswered(): boolean {
+    return this.#expected.answers.outcome !== undefined
+  }
+
   get isStream(): boolean {
     return this.#isStream
   }

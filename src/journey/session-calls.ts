@@ -7,6 +7,8 @@ import type { SeenMessage } from '../core/mcp/seen-message.ts'
  */
 export class SessionCalls {
   readonly #bySession = new Map<string, Map<RpcId, PendingCall>>()
+  /** Sessions in which a list may still come that nobody waits for any more. */
+  readonly #unsure = new Set<string>()
   #size = 0
 
   get size(): number {
@@ -22,19 +24,26 @@ export class SessionCalls {
     }
     const before = calls.get(id)
     if (before === undefined) this.#size++
+    else if (before.isList) this.#doubt(session)
     calls.set(id, call)
     // An id that is used again before its answer has come cannot be answered for both.
     before?.lost('its id was used again')
     if (calls.size > MOST_PER_SESSION) this.#dropFirst(session, calls)
   }
 
-  /** Whether a list is awaited in this session, and for whom its answer has to be filtered. */
-  pendingList(session: string, id: RpcId): PendingCall | undefined {
-    const call = this.#bySession.get(session)?.get(id)
-    return call?.isList === true ? call : undefined
+  /** The call that awaits this answer; a list among them says for whom the answer has to be filtered. */
+  pending(session: string, id: RpcId): PendingCall | undefined {
+    return this.#bySession.get(session)?.get(id)
   }
 
-  hasPendingList(session: string): boolean {
+  /** Whether a list may come in this session whose request is not known any more: its id is no guide then. */
+  isUnsure(session: string): boolean {
+    return this.#unsure.has(session)
+  }
+
+  /** Whether a list may come on a stream of this session. */
+  mayBringList(session: string): boolean {
+    if (this.#unsure.has(session)) return true
     const calls = this.#bySession.get(session)
     if (calls === undefined) return false
     for (const call of calls.values()) if (call.isList) return true
@@ -46,17 +55,22 @@ export class SessionCalls {
     if (seen.id === undefined || (seen.kind !== 'result' && seen.kind !== 'error')) return
     const call = this.#bySession.get(session)?.get(seen.id)
     if (call === undefined) return
+    // An id that was used twice is answered twice, and the list may be the second of them.
+    if (call.isList && seen.kind === 'result' && !seen.hasList) this.#doubt(session)
     this.#remove(session, seen.id)
     call.answered(seen)
   }
 
   /** The answer came where it was asked for, or nobody waits any more. */
   settle(session: string, id: RpcId, call: PendingCall): void {
-    if (this.#bySession.get(session)?.get(id) === call) this.#remove(session, id)
+    if (this.#bySession.get(session)?.get(id) !== call) return
+    if (call.isList && !call.isAnswered) this.#doubt(session)
+    this.#remove(session, id)
   }
 
   /** The session is over. */
   end(session: string): void {
+    this.#unsure.delete(session)
     const calls = this.#bySession.get(session)
     if (calls === undefined) return
     this.#bySession.delete(session)
@@ -74,6 +88,7 @@ export class SessionCalls {
     for (const [session, calls] of this.#bySession) {
       for (const [id, call] of calls) {
         if (nowMono < call.giveUpMono) continue
+        if (call.isList) this.#doubt(session)
         this.#remove(session, id)
         call.lost('no answer came on any stream of its session')
       }
@@ -83,8 +98,16 @@ export class SessionCalls {
   #dropFirst(session: string, calls: Map<RpcId, PendingCall>): void {
     const first = calls.entries().next().value
     if (first === undefined) return
+    if (first[1].isList) this.#doubt(session)
     this.#remove(session, first[0])
     first[1].lost('too many calls of its session are unanswered')
+  }
+
+  #doubt(session: string): void {
+    this.#unsure.delete(session)
+    this.#unsure.add(session)
+    if (this.#unsure.size <= MOST_UNSURE) return
+    for (const oldest of this.#unsure) return void this.#unsure.delete(oldest)
   }
 
   #remove(session: string, id: RpcId): void {
@@ -99,9 +122,12 @@ export interface PendingCall {
   /** The answer is a list that has to be filtered for its caller before it goes on. */
   readonly isList: boolean
   readonly shows: (kind: 'tool' | 'prompt' | 'resource' | 'template' | 'task', name: string) => boolean
+  /** Every request of the call has been answered. */
+  readonly isAnswered: boolean
   readonly giveUpMono: number
   answered(seen: SeenMessage): void
   lost(why: string): void
 }
 
 const MOST_PER_SESSION = 1024
+const MOST_UNSURE = 50_000

@@ -6,7 +6,7 @@ import { eventData, withData } from './sse-event.ts'
 
 /** What a stream of events is watched for. Everything is called on the tick of the bytes, before they are handed on. */
 export interface SseHandler {
-  /** Asked at the first byte of each event: has it to be seen whole before it goes on? */
+  /** Asked at the first byte of each event, and of each line before its data: has it to be seen whole before it goes on? */
   holds(): boolean
   /** A JSON-RPC message has been read in the data of an event. */
   message(seen: SeenMessage): void
@@ -100,6 +100,11 @@ export class SseReader {
           if (pos > from) out.push(chunk.subarray(from, pos))
           from = pos
         }
+      } else if (this.#mayStillHold() && this.#handler.holds()) {
+        // The event began before there was anything to hold it for, with lines that carry no data.
+        this.#holding = true
+        if (pos > from) out.push(chunk.subarray(from, pos))
+        from = pos
       }
       if (cr >= 0 && cr < pos) cr = chunk.indexOf(0x0d, pos)
       const lf = cr >= 0 ? chunk.subarray(pos, cr).indexOf(0x0a) + pos : chunk.indexOf(0x0a, pos)
@@ -146,6 +151,11 @@ export class SseReader {
     this.#hasField = false
     this.#holding = this.#handler.holds()
     this.#scan.reset()
+  }
+
+  /** At the beginning of a line, in an event of which no data has been passed on. */
+  #mayStillHold(): boolean {
+    return this.#inEvent && !this.#holding && this.#lineIsEmpty && this.#dataLines === 0
   }
 
   #hold(bytes: Buffer): void {
@@ -227,7 +237,7 @@ export class SseReader {
       if (room > 0) this.#plain += chunk.toString('latin1', start, Math.min(end, start + room))
       return
     }
-    if (this.#dataLines <= 1 && chunk !== NEWLINE && !this.#sawData) {
+    if (chunk !== NEWLINE && !this.#sawData) {
       this.#sawData = true
       const first = chunk[start]!
       if (first !== 0x7b && first !== 0x5b && first > 0x20) {
