@@ -18,7 +18,7 @@ export function identifyCaller(
 ): MaybePromise<Result<Identified, Refusal>> {
   const { arrival, exchange, settings, headers } = received
   const peer = peerOf(arrival.connection, settings)
-  if (peer === undefined) return err({ reason: 'peer_not_listed', presented: presented(arrival.connection) })
+  if (peer === undefined) return err({ reason: 'peer_not_listed', presented: presentedBy(arrival.connection) })
   exchange.peer = peer
   const { identity } = settings.value
   // Before the user is known: a refused caller's line says as much as can be believed of it.
@@ -44,7 +44,8 @@ export function peerOf(connection: ArrivalConnection, settings: Snapshot<Setting
   return peer
 }
 
-function presented(connection: ArrivalConnection): string {
+/** What a certificate calls itself, for the line of a refusal. */
+export function presentedBy(connection: ArrivalConnection): string {
   const { certificate } = connection.facts
   return certificate?.uris[0] ?? certificate?.dnsNames[0] ?? certificate?.subject ?? ''
 }

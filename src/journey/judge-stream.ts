@@ -13,6 +13,11 @@ export function judgeStream(call: Admitted, settings: Settings, nowMs: number): 
   const { certificate } = call.caller.peer
   const peer: Peer | undefined = matchPeer(settings.peers, certificate)
   if (peer === undefined) return 'peer_not_listed'
+  // The token is not kept, so whether it would still do can only be asked with the next request.
+  if (call.caller.user !== undefined && call.caller.user.source !== 'headers') {
+    if (JSON.stringify(settings.config.identity.jwt) !== JSON.stringify(call.settings.value.config.identity.jwt))
+      return 'user_token_invalid'
+  }
   const caller = identifyAgain(settings.identity, call.caller, peer, nowMs)
   if (!caller.ok) return caller.error.reason
   for (const message of call.posted.messages) {

@@ -25,7 +25,8 @@ export interface RelayParts {
   refuse(call: Admitted, refusal: Refusal): void
   /** Everything that a closed exchange gives back. Called exactly once. */
   settle(call: Admitted): void
-  streamOpened(relay: Relay): void
+  /** @returns why the stream has to end at once, when its caller would be refused by now. */
+  streamOpened(relay: Relay): string | undefined
   streamClosed(relay: Relay): void
   /** Longest that an answer which is no stream may take once it has begun. */
   plainAnswerMs(): number
@@ -136,7 +137,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     }
     this.#isStream = true
     if (status < 500) this.#parts.began(this.#epoch)
-    this.#parts.streamOpened(this)
+    this.#interruptedFor ??= this.#parts.streamOpened(this)
     this.#exchange.streamed = true
     this.#waiting = []
     this.#parts.book.started(this.#exchange, () => this.#release())

@@ -8,7 +8,7 @@ import type { Admitted, Called, Identified, Permitted, Received } from './call.t
 export interface Steps {
   openExchange(arrival: Arrival): Exchange
   receive(arrival: Arrival, exchange: Exchange): Result<Received, Refusal>
-  /** Answers with the RFC 9728 document, which is for everybody who has come this far. */
+  /** Answers with the RFC 9728 document, which is for every listed peer and needs no user. */
   serveMetadata(received: Received): Refusal | undefined
   identify(received: Received): MaybePromise<Result<Identified, Refusal>>
   readMessage(identified: Identified): Promise<Result<Called, Refusal>>

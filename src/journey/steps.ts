@@ -17,7 +17,8 @@ import { checkPolicy } from './check-policy.ts'
 import { drawQuota, type QuotaLedger } from './draw-quota.ts'
 import type { ExchangeBook } from './exchange-book.ts'
 import { forward } from './forward.ts'
-import { identifyCaller, peerOf } from './identify.ts'
+import { identifyCaller, peerOf, presentedBy } from './identify.ts'
+import { judgeStream } from './judge-stream.ts'
 import type { OpenStreams } from './open-streams.ts'
 import { answersFor, type PassageParts, passageFor } from './passage-for.ts'
 import { type Owners, readMessage } from './read-message.ts'
@@ -63,7 +64,12 @@ export function makeSteps(parts: StepParts): Steps {
       streams.release(call)
     },
     plainAnswerMs: () => settings.current().value.config.limits.streamAgeMs,
-    streamOpened: relay => streams.add(relay),
+    streamOpened(relay) {
+      streams.add(relay)
+      // Those that are open are judged again with each new generation; this one was not open when the last one came.
+      const { generation, value } = settings.current()
+      return relay.call.settings.generation === generation ? undefined : judgeStream(relay.call, value, Date.now())
+    },
     streamClosed: relay => streams.delete(relay),
     note: (failed, epoch) => breaker.note(failed, performance.now(), epoch),
     began: epoch => breaker.began(performance.now(), epoch),
@@ -86,6 +92,11 @@ export function makeSteps(parts: StepParts): Steps {
     },
 
     serveMetadata(received) {
+      // No user is needed to learn how to become one, but who is not on the list of peers is served nothing.
+      const { connection } = received.arrival
+      if (peerOf(connection, received.settings) === undefined) {
+        return { reason: 'peer_not_listed', presented: presentedBy(connection) }
+      }
       const document = parts.metadata()
       if (document === undefined || !document.serves(received.target.path)) {
         return { reason: 'request_path_unknown', path: WELL_KNOWN }
