@@ -276,7 +276,7 @@ class Running implements Sidecar {
     this.#log.info(`lame duck for ${drain.lameDuckMs} ms: not ready any more, still serving`)
     // Without a server behind there is nothing to wait for, and who has never served is in nobody's list.
     if (wasServing && this.#upstreamWatch.up !== false) await sleep(drain.lameDuckMs)
-    for (const connection of this.connections()) connection.retire('draining', drain.graceMs)
+    for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
   }
 
   async #stop(reason: string): Promise<0 | 1> {
@@ -285,7 +285,7 @@ class Running implements Sidecar {
     this.#state = 'draining'
     const deadline = performance.now() + drain.graceMs
     this.#listener?.stopAccepting()
-    for (const connection of this.connections()) connection.retire('draining', drain.graceMs)
+    for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
     while ((this.#listener?.connectionCount ?? 0) > 0 && performance.now() < deadline) await sleep(20)
     this.#listener?.destroy()
     this.#upstream.destroy()

@@ -17,6 +17,9 @@ const STREAM_END_MS = 1000
 const FRAMES_AT_ONCE = 500
 const FRAMES_A_SECOND = 50
 
+/** How long GOAWAY waits for a quiet moment when the process is about to end. */
+const QUIET_WAIT_MS = 1000
+
 /** One verified TLS connection, from the end of its handshake to its close. */
 export class Connection implements ArrivalConnection {
   readonly facts: ConnectionFacts
@@ -34,11 +37,15 @@ export class Connection implements ArrivalConnection {
   #session: ServerHttp2Session | undefined
   /** Requests whose answers are not over, from the end of their head on. */
   #requests = 0
+  /** All requests that there were, now and at the last look. */
+  #begun = 0
+  #begunBefore = 0
   #endsWhenIdle = false
   #idleSinceMono = this.openedMono
   /** PING and SETTINGS frames that may still come at once. */
   #frames = FRAMES_AT_ONCE
   #framesAtMono = this.openedMono
+  #goAwayAtMono = Number.POSITIVE_INFINITY
   #interruptAtMono = Number.POSITIVE_INFINITY
   #cutAtMono = Number.POSITIVE_INFINITY
 
@@ -60,18 +67,27 @@ export class Connection implements ArrivalConnection {
    * Sends GOAWAY or says `connection: close` with the next answer, ends event streams at an event boundary, and cuts
    * whatever is left after `graceMs`.
    *
-   * @param manner  `now`: streams end at their next boundary, and an HTTP/1.1 connection that carries nothing ends at
-   *   once, although a request may be on its way. `late`: streams may go on until shortly before the cut, and such a
-   *   connection waits for the request that it can say it to.
+   * GOAWAY names the last request that was taken, and not every gateway repeats one that has crossed it (haproxy answers
+   * 502). RFC 9113 §6.8 has a first GOAWAY against that, which Node cannot send; so where there is time, it waits for a
+   * moment in which nothing is under way.
+   *
+   * @param manner  `now`: nothing more is taken, not even what is on its way. `soon`: streams end at their next boundary
+   *   and an HTTP/1.1 connection that carries nothing ends at once; GOAWAY waits for a second. `late`: streams may go on
+   *   until shortly before the cut, GOAWAY waits for half of the time, and an HTTP/1.1 connection that carries nothing
+   *   waits for the request that it can say it to.
    */
-  retire(reason: string, graceMs: number, manner: 'now' | 'late' = 'now'): void {
-    const cutAtMono = performance.now() + graceMs
+  retire(reason: string, graceMs: number, manner: 'now' | 'soon' | 'late' = 'now'): void {
+    const nowMono = performance.now()
     // What may take its time is not what ended the connection when something that may not comes on top.
-    if (this.retiredFor === undefined || (manner === 'now' && !this.#endsWhenIdle)) this.retiredFor = reason
-    if (this.#session !== undefined && !this.#session.closed) this.#session.close()
-    if (cutAtMono < this.#cutAtMono) {
-      this.#cutAtMono = cutAtMono
-      this.#interruptAtMono = cutAtMono - Math.min(STREAM_END_MS, graceMs / 2)
+    if (this.retiredFor === undefined || (manner !== 'late' && !this.#endsWhenIdle)) this.retiredFor = reason
+    if (manner === 'now') this.#goAway()
+    else {
+      const waitMs = manner === 'late' ? graceMs / 2 : Math.min(QUIET_WAIT_MS, graceMs / 2)
+      this.#goAwayAtMono = Math.min(this.#goAwayAtMono, nowMono + waitMs)
+    }
+    if (nowMono + graceMs < this.#cutAtMono) {
+      this.#cutAtMono = nowMono + graceMs
+      this.#interruptAtMono = this.#cutAtMono - Math.min(STREAM_END_MS, graceMs / 2)
     }
     if (manner === 'late') return
     this.#endsWhenIdle = true
@@ -79,11 +95,21 @@ export class Connection implements ArrivalConnection {
     this.#endIfIdle()
   }
 
+  /** Nothing is under way, and nothing has come since the last look. */
+  #isQuiet(): boolean {
+    return this.#requests === 0 && this.#begun === this.#begunBefore
+  }
+
+  #goAway(): void {
+    if (this.#session !== undefined && !this.#session.closed) this.#session.close()
+  }
+
   done(call: OpenCall): void {
     this.calls.delete(call)
   }
 
   requestBegun(): void {
+    this.#begun++
     this.#requests++
   }
 
@@ -117,6 +143,9 @@ export class Connection implements ArrivalConnection {
     if (age.maxMs !== undefined && !this.retiring && nowMono - this.openedMono >= age.maxMs * this.#ageShare) {
       this.retire('max_connection_age', age.graceMs, 'late')
     }
+    if (this.#goAwayAtMono !== Number.POSITIVE_INFINITY && (nowMono >= this.#goAwayAtMono || this.#isQuiet()))
+      this.#goAway()
+    this.#begunBefore = this.#begun
     // Streams that have begun since the connection was told to go are among them.
     if (nowMono >= this.#interruptAtMono) this.#interrupt()
     if (nowMono >= this.#cutAtMono && !this.socket.destroyed) this.destroy()
