@@ -106,7 +106,14 @@ interface Secrets {
 }
 
 /** How long the parts of a connection's life may take, ms. Gateways keep idle connections for 60 s; ours last longer. */
-const DEADLINES = { handshakeMs: 10_000, headersMs: 10_000, bodyMs: 30_000, readMs: 60_000, idleMs: 75_000 }
+const DEADLINES = {
+  handshakeMs: 10_000,
+  headersMs: 10_000,
+  bodyMs: 30_000,
+  readMs: 60_000,
+  readBytesPerMs: 16,
+  idleMs: 75_000,
+}
 const SWEEP_MS = 250
 
 class Running implements Sidecar {

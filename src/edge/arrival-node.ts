@@ -14,6 +14,7 @@ export class NodeArrival implements Arrival, Reply {
   readonly method: string
   readonly target: string
   readonly rawHeaders: readonly string[]
+  readonly headBytes: number
   readonly connection: Connection
   readonly reply: Reply = this
   quotaHeaders: readonly string[] = []
@@ -39,6 +40,7 @@ export class NodeArrival implements Arrival, Reply {
     this.method = request.method ?? ''
     this.target = request.url ?? ''
     this.rawHeaders = connection.isHttp2 ? withoutPseudoHeaders(request.rawHeaders) : request.rawHeaders
+    this.headBytes = connection.isHttp2 ? sizeOf(request.rawHeaders) : 0
     connection.requestBegun()
     response.on('close', () => this.#onClose())
     response.on('drain', () => this.#onDrain())
@@ -147,9 +149,9 @@ export class NodeArrival implements Arrival, Reply {
 
   /** What waits for the client holds memory here and a connection to the server; it has to be taken in time. */
   #mustBeRead(): void {
-    const { readMs } = this.#deadlines
+    const { readMs, readBytesPerMs } = this.#deadlines
     if (this.#readByMono !== Number.POSITIVE_INFINITY) return
-    this.#readByMono = performance.now() + readMs + this.#response.writableLength / SLOWEST_BYTES_PER_MS
+    this.#readByMono = performance.now() + readMs + this.#response.writableLength / readBytesPerMs
     this.connection.slowReaders.add(this)
   }
 
@@ -176,7 +178,7 @@ export class NodeArrival implements Arrival, Reply {
   #closeGently(): void {
     if (this.connection.isHttp2) {
       const { stream } = this.#response as Http2ServerResponse
-      this.#response.once('finish', () => stream?.close(constants.NGHTTP2_NO_ERROR))
+      stream?.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR))
       return
     }
     const { socket } = this.connection
@@ -201,14 +203,20 @@ export interface ArrivalDeadlines {
   readonly bodyMs: number
   /** Until something that waits for the client has been taken, besides what the slowest of lines takes for it. */
   readonly readMs: number
+  readonly readBytesPerMs: number
 }
 
-/** 16 KiB a second. */
-const SLOWEST_BYTES_PER_MS = 16
 const LINGER_MS = 1000
 const EMPTY = Buffer.alloc(0)
 
 function ignore(): void {}
+
+/** RFC 9113 §6.5.2. */
+function sizeOf(raw: readonly string[]): number {
+  let bytes = 0
+  for (let i = 0; i < raw.length; i++) bytes += (raw[i] as string).length + 16
+  return bytes
+}
 
 function withoutPseudoHeaders(raw: readonly string[]): string[] {
   const headers: string[] = []

@@ -11,7 +11,7 @@ import type { Result } from '../core/result.ts'
 import { NodeArrival } from './arrival-node.ts'
 import { Connection, type ConnectionAge } from './connection.ts'
 import { HandshakeGate } from './handshake-gate.ts'
-import { setServerContext } from './tls-repairs.ts'
+import { endHandshake, setServerContext } from './tls-repairs.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
@@ -34,8 +34,9 @@ export interface ListenerDeadlines {
   readonly handshakeMs: number
   readonly headersMs: number
   readonly bodyMs: number
-  /** Until what waits for a client has been taken by it. */
+  /** Until what waits for a client has been taken by it, and how much longer for each byte. */
   readonly readMs: number
+  readonly readBytesPerMs: number
   readonly idleMs: number
 }
 
@@ -164,9 +165,14 @@ export class Listener {
 
   #listenTo(server: http2.Http2SecureServer): void {
     const serveHttp = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
+    const beginTls = server.listeners('connection')[0] as (socket: Socket) => void
+    server.removeAllListeners('connection')
     server.removeAllListeners('secureConnection')
     server.removeAllListeners('tlsClientError')
-    server.on('connection', socket => this.#onSocket(socket))
+    // Before TLS is begun: who is turned away costs no TLS socket, and can still be destroyed (see endHandshake).
+    server.on('connection', socket => {
+      if (this.#maySpeakTls(socket)) beginTls.call(server, socket)
+    })
     server.on('tlsClientError', (error, socket) => this.#onHandshakeFailed(error, socket))
     server.on('secureConnection', socket => {
       const connection = this.#judge(socket)
@@ -209,20 +215,27 @@ export class Listener {
     server.on('unknownProtocol', socket => socket.destroy())
   }
 
-  #onSocket(socket: Socket): void {
+  #maySpeakTls(socket: Socket): boolean {
     socket.on('error', ignore)
     const address = socket.remoteAddress ?? ''
     const isFull = this.#options.isFull()
     const { admitted, evicted } = isFull ? TURNED_AWAY : this.#gate.enter(socket, address, performance.now())
-    if (evicted !== undefined) this.#turnAway(evicted, 'HANDSHAKE_TOO_SLOW')
-    if (!admitted) return this.#turnAway(socket, isFull ? 'OVERLOADED' : 'TOO_MANY_HANDSHAKES')
+    if (evicted !== undefined) {
+      this.#turnAway(evicted, 'HANDSHAKE_TOO_SLOW')
+      endHandshake(evicted)
+    }
+    if (!admitted) {
+      this.#turnAway(socket, isFull ? 'OVERLOADED' : 'TOO_MANY_HANDSHAKES')
+      socket.destroy()
+      return false
+    }
     socket.once('close', () => this.#gate.leave(socket, 'failed'))
+    return true
   }
 
   #turnAway(socket: Socket, reason: string): void {
     this.#turnedAway.add(socket)
     this.#refused(reason, socket.remoteAddress ?? '', undefined, '')
-    socket.destroy()
   }
 
   #judge(socket: TLSSocket): Connection | undefined {

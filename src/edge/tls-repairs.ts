@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { createSecureContext, type SecureContextOptions, type Server, TLSSocket } from 'node:tls'
 
@@ -12,6 +13,16 @@ export function setServerContext(server: Pick<Server, 'setSecureContext'>, optio
   if (options.allowPartialTrustChain !== true) return
   const { _sharedCreds } = server as unknown as { _sharedCreds?: { context?: { setAllowPartialTrustChain?(): void } } }
   _sharedCreds?.context?.setAllowPartialTrustChain?.()
+}
+
+/**
+ * Ends a TLS handshake that is under way, given the TCP socket below it, which is all that the server tells of it.
+ *
+ * To destroy that socket under its TLS socket ends the process: Node 24.21 frees what OpenSSL then still writes to
+ * (segmentation fault). A TLS socket waits for `close` of what it lies on, and takes everything down in the right order.
+ */
+export function endHandshake(carrier: Socket): void {
+  carrier.emit('close', false)
 }
 
 interface PeerHandle {

@@ -10,6 +10,8 @@ export interface Arrival {
   readonly target: string
   /** `[name, value, …]` in the order and spelling of the wire; HTTP/2 pseudo headers are left out, `host` stands for `:authority`. */
   readonly rawHeaders: readonly string[]
+  /** Size of the head where nothing below has bounded it: over HTTP/2 a client may not have seen our settings yet. Else 0. */
+  readonly headBytes: number
   readonly connection: ArrivalConnection
   readonly reply: Reply
   /** Set when a quota refuses: what its answer says of the limits. */

@@ -64,7 +64,10 @@ export function receive(
   hosts: HostCheck,
 ): Result<Received, Refusal> {
   // Of a head with thousands of lines Node would silently keep the first 2,000.
-  if (arrival.rawHeaders.length > MOST_HEADER_LINES * 2) return err({ reason: 'request_headers_too_large' })
+  const { headerBytes } = settings.value.config.limits
+  if (arrival.rawHeaders.length > MOST_HEADER_LINES * 2 || arrival.headBytes > headerBytes) {
+    return err({ reason: 'request_headers_too_large' })
+  }
   const headers = readArrivalHeaders(arrival.rawHeaders, settings.value.identity.rules)
   if (!headers.ok) return headers
   exchange.userAgent = headers.value.userAgent
