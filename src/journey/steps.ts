@@ -120,7 +120,15 @@ export function makeSteps(parts: StepParts): Steps {
         streams.release(admitted)
         return answerRefusal(admitted.arrival, admitted.exchange, refusal, undefined)
       }
-      forward(admitted, relayParts, breaker.epoch)
+      const { epoch } = breaker
+      try {
+        forward(admitted, relayParts, epoch)
+      } catch (fault) {
+        // What ends here has no end of its own that would give these back.
+        relayParts.settle(admitted)
+        breaker.forget(epoch)
+        throw fault
+      }
     },
 
     refuseUnread(connection, refusal) {
