@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { readCertificate, readClientCertificate } from '../../src/core/trust/certificate.ts'
 import { childrenOf, isDer, readElement, readOnly, timeMs, unsignedHex } from '../../src/core/trust/der.ts'
 import { type LeafOptions, mintCa, mintLeaf } from '../../src/edge/pki.ts'
+import { isInstalled } from '../support/programs.ts'
 
 const ca = mintCa({ name: 'test CA' })
 const read = (options: LeafOptions) => readClientCertificate(mintLeaf(ca, options).der, [ca.der])
@@ -155,52 +156,55 @@ test('with several common names none of them counts', () => {
   expect(result.ok && [result.value.commonName, result.value.subject]).toEqual([undefined, 'CN=admin,CN=kong'])
 })
 
-describe('the subject is written as OpenSSL writes it by RFC 2253, in printable ASCII', () => {
-  test.each<{ subject: NonNullable<LeafOptions['subject']> }>([
-    {
-      subject: [
-        ['C', 'DE'],
-        ['O', 'Acme, Inc.'],
-        ['CN', 'kong'],
-      ],
-    },
-    { subject: [['CN', 'ev,OU=admin']] },
-    { subject: [['CN', 'a+b"c\\d<e>f;g=h']] },
-    { subject: [['CN', ' leading and trailing ']] },
-    { subject: [['CN', '#hash']] },
-    { subject: [['CN', ' ']] },
-    {
-      subject: [
-        ['O', 'Žluťoučký kůň €'],
-        ['CN', 'käng'],
-      ],
-    },
-    {
-      subject: [
-        ['O', 'line\nbreak'],
-        ['OU', 'tab\tand\u007f'],
-      ],
-    },
-    {
-      subject: [
-        ['DC', 'org'],
-        ['DC', 'example'],
-        ['emailAddress', 'a@b.c'],
-        ['SERIALNUMBER', '42'],
-      ],
-    },
-    { subject: [['O', '']] },
-  ])('$subject', ({ subject }) => {
-    const leaf = mintLeaf(ca, { subject })
-    const shown = execFileSync('openssl', ['x509', '-noout', '-subject', '-nameopt', 'RFC2253'], {
-      input: leaf.cert,
-      encoding: 'utf8',
+describe.skipIf(!isInstalled('openssl'))(
+  'the subject is written as OpenSSL writes it by RFC 2253, in printable ASCII',
+  () => {
+    test.each<{ subject: NonNullable<LeafOptions['subject']> }>([
+      {
+        subject: [
+          ['C', 'DE'],
+          ['O', 'Acme, Inc.'],
+          ['CN', 'kong'],
+        ],
+      },
+      { subject: [['CN', 'ev,OU=admin']] },
+      { subject: [['CN', 'a+b"c\\d<e>f;g=h']] },
+      { subject: [['CN', ' leading and trailing ']] },
+      { subject: [['CN', '#hash']] },
+      { subject: [['CN', ' ']] },
+      {
+        subject: [
+          ['O', 'Žluťoučký kůň €'],
+          ['CN', 'käng'],
+        ],
+      },
+      {
+        subject: [
+          ['O', 'line\nbreak'],
+          ['OU', 'tab\tand\u007f'],
+        ],
+      },
+      {
+        subject: [
+          ['DC', 'org'],
+          ['DC', 'example'],
+          ['emailAddress', 'a@b.c'],
+          ['SERIALNUMBER', '42'],
+        ],
+      },
+      { subject: [['O', '']] },
+    ])('$subject', ({ subject }) => {
+      const leaf = mintLeaf(ca, { subject })
+      const shown = execFileSync('openssl', ['x509', '-noout', '-subject', '-nameopt', 'RFC2253'], {
+        input: leaf.cert,
+        encoding: 'utf8',
+      })
+      const result = readClientCertificate(leaf.der, [])
+      expect(result.ok && result.value.subject).toBe(shown.slice('subject='.length, -1))
+      expect(result.ok && result.value.subject).toMatch(/^[\x20-\x7e]*$/)
     })
-    const result = readClientCertificate(leaf.der, [])
-    expect(result.ok && result.value.subject).toBe(shown.slice('subject='.length, -1))
-    expect(result.ok && result.value.subject).toMatch(/^[\x20-\x7e]*$/)
-  })
-})
+  },
+)
 
 describe('DER is read strictly', () => {
   test.each([

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -15,16 +15,9 @@ test('pki writes a CA, a server, two gateways and a stranger, and says what each
   expect(stdout).toContain('certs/gateway/tls.crt  spiffe://example.org/ns/gateway/sa/kong')
   expect(stdout).toContain('certs/stranger/tls.crt')
   expect(statSync(join(cwd, 'certs/server/tls.key')).mode & 0o777).toBe(0o600)
-  const shown = execFileSync('openssl', [
-    'x509',
-    '-noout',
-    '-ext',
-    'subjectAltName',
-    '-in',
-    join(cwd, 'certs/server/tls.crt'),
-  ])
-  expect(String(shown)).toContain('DNS:mcp.test')
-  expect(String(shown)).toContain('IP Address:10.1.2.3')
+  const { subjectAltName } = new X509Certificate(readFileSync(join(cwd, 'certs/server/tls.crt')))
+  expect(subjectAltName).toContain('DNS:mcp.test')
+  expect(subjectAltName).toContain('IP Address:10.1.2.3')
 })
 
 test('pki does not replace a CA unless it is told to', async () => {

@@ -8,6 +8,7 @@ import { connect, type TLSSocket } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { HEADER_TRICKS, linesOf } from '../support/header-tricks.ts'
+import { isInstalled } from '../support/programs.ts'
 import { type RunningSidecar, startTestSidecar } from '../support/sidecar.ts'
 
 const CALL = JSON.stringify({
@@ -17,8 +18,10 @@ const CALL = JSON.stringify({
   params: { name: 'search_docs', arguments: {} },
 })
 
+const SERVERS = isInstalled('python3') ? ['node', 'python'] : ['node']
+
 let node: Server
-let python: ChildProcess
+let python: ChildProcess | undefined
 const behind: Record<string, RunningSidecar> = {}
 
 beforeAll(async () => {
@@ -35,14 +38,15 @@ beforeAll(async () => {
     })
   })
   await new Promise<void>(resolve => node.listen(0, '127.0.0.1', resolve))
+  behind['node'] = await startTestSidecar(`http://127.0.0.1:${(node.address() as AddressInfo).port}`, acceptHost)
+  if (!isInstalled('python3')) return
   const script = fileURLToPath(new URL('../support/echo-wsgi.py', import.meta.url))
   python = spawn('python3', [script], { stdio: ['ignore', 'pipe', 'ignore'] })
   const [port] = (await once(createInterface({ input: python.stdout as NodeJS.ReadableStream }), 'line')) as [string]
-  behind['node'] = await startTestSidecar(`http://127.0.0.1:${(node.address() as AddressInfo).port}`, acceptHost)
   behind['python'] = await startTestSidecar(`http://127.0.0.1:${port}`, acceptHost)
 })
 afterAll(async () => {
-  python.kill()
+  python?.kill()
   for (const socket of idle.values()) socket.destroy()
   for (const running of Object.values(behind)) await running.stop()
   node.closeAllConnections()
@@ -128,7 +132,7 @@ const onTheWire = HEADER_TRICKS.filter(
   ({ lines }) => !lines.some(([name, value]) => name.includes(':') || /[\u0100-\uffff]/.test(value)),
 )
 
-describe.each(['node', 'python'])('in front of a real server: %s', upstream => {
+describe.each(SERVERS)('in front of a real server: %s', upstream => {
   const user = upstream === 'node' ? 'x-user-id' : 'HTTP_X_USER_ID'
   const refused: string[] = []
 
@@ -217,7 +221,7 @@ describe('over HTTP/2', () => {
 })
 
 describe('an identity in trailers', () => {
-  test.each(['node', 'python'])('does not arrive: %s', async upstream => {
+  test.each(SERVERS)('does not arrive: %s', async upstream => {
     const running = behind[upstream] as RunningSidecar
     const socket = await connectTo(running)
     const head = [
