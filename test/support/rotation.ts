@@ -76,7 +76,7 @@ export class RotatingTrust {
     const leafReplaced = await timed(
       this.#leaf,
       keysOf(newServer),
-      async () => (await presented(port, probe)) === newServer.serial,
+      async () => (await presentedSerial(port, probe)) === newServer.serial,
     )
     if (renew) await load.reconnect()
     else load.offer(renewed)
@@ -127,7 +127,7 @@ function isServed(port: number, { cert, key, ca }: Credential): Promise<boolean>
 }
 
 /** Serial of the certificate that a new connection is given. */
-function presented(port: number, { cert, key, ca }: Credential): Promise<string | undefined> {
+export function presentedSerial(port: number, { cert, key, ca }: Credential): Promise<string | undefined> {
   return new Promise(resolve => {
     const socket = connect({ port, host: '127.0.0.1', servername: 'localhost', cert, key, ca }, () => {
       resolve(socket.getPeerX509Certificate()?.serialNumber)
