@@ -1,8 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import https from 'node:https'
 import type { TestIdentity } from './pki.ts'
-import { USER_HEADERS } from './request.ts'
-import type { RunningSidecar } from './sidecar.ts'
+import { type Target, USER_HEADERS } from './request.ts'
 
 /** An answer that is read as it comes. */
 export interface OpenStream {
@@ -28,7 +27,7 @@ export interface StreamOptions {
 }
 
 /** Sends a request and resolves at the head of its answer. */
-export function openStream(running: RunningSidecar, options: StreamOptions = {}): Promise<OpenStream> {
+export function openStream(running: Target, options: StreamOptions = {}): Promise<OpenStream> {
   return new Promise((resolve, reject) => {
     const method = options.method ?? (options.body === undefined ? 'GET' : 'POST')
     const request: ClientRequest = https.request(

@@ -1,7 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import https from 'node:https'
-import type { TestIdentity } from './pki.ts'
-import type { RunningSidecar } from './sidecar.ts'
+import type { TestIdentity, TestPki } from './pki.ts'
+
+/** A sidecar that is running, in this process or in its own. */
+export interface Target {
+  readonly sidecar: { readonly ports: { readonly mtls: number | undefined } }
+  readonly pki: TestPki
+}
 
 export interface Answer {
   readonly status: number
@@ -25,7 +30,7 @@ export interface RequestOptions {
 export const USER_HEADERS = { 'X-User-ID': 'ada', 'X-Org-ID': 'acme', 'X-User-Scopes': 'mcp.read' }
 
 /** One HTTP/1.1 request over mTLS on a connection of its own, as a gateway would send it. */
-export function send(running: RunningSidecar, options: RequestOptions = {}): Promise<Answer> {
+export function send(running: Target, options: RequestOptions = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const request = https.request(
       {
