@@ -14,6 +14,7 @@ export interface ConnectionAge {
 /** How long before the cut a stream is asked to end: events are short, and clients read them. */
 const STREAM_END_MS = 1000
 
+const IDLE_CUT_MS = 1000
 const FRAMES_AT_ONCE = 500
 const FRAMES_A_SECOND = 50
 
@@ -139,6 +140,8 @@ export class Connection implements ArrivalConnection {
     // By requests and not by bytes: whoever drips a head, or pings, is as idle as who is silent. Node does HTTP/1.1.
     if (this.#session !== undefined && this.#requests === 0 && nowMono - this.#idleSinceMono >= idleMs) {
       this.#session.close()
+      // A head without end counts as a stream, and would keep the session that is only asked to go.
+      this.#cutAtMono = Math.min(this.#cutAtMono, nowMono + IDLE_CUT_MS)
     }
     if (age.maxMs !== undefined && !this.retiring && nowMono - this.openedMono >= age.maxMs * this.#ageShare) {
       this.retire('max_connection_age', age.graceMs, 'late')
