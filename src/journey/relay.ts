@@ -142,7 +142,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     this.#waiting = []
     this.#parts.book.started(this.#exchange, () => this.#release())
     if (this.#over) return
-    this.#reply.head(status, this.#parts.answerHeaders(this.call, headers, this.#passage, bodyLength), true)
+    // Never with the server's length: a list is cut, events of our own go in, and a stream may have to end early. What is
+    // missing would be taken from the next answer on the connection, which may be another user's.
+    this.#reply.head(status, this.#parts.answerHeaders(this.call, headers, this.#passage, undefined), true)
     if (this.#interruptedFor !== undefined) this.interrupt(this.#interruptedFor)
   }
 

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import https from 'node:https'
 import { afterEach, describe, expect, test } from 'vitest'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
@@ -123,4 +124,31 @@ describe('a list on the stream of HTTP+SSE', () => {
     write(`event: message\ndata:\ndata: ${listAnswer(1)}\n\n`)
     expect(await arrives()).not.toContain('delete_row')
   })
+})
+
+test('a list in a stream of known length leaves the connection in order for whoever comes next', async () => {
+  const running = await inFrontOf(
+    await listen(async (request, response) => {
+      const chunks: Buffer[] = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      const isList = Buffer.concat(chunks).includes('tools/list')
+      const answer = isList ? listAnswer(1) : '{"jsonrpc":"2.0","id":2,"result":{"content":[]}}'
+      const body = `event: message\ndata: ${answer}\n\n`
+      response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Content-Length': body.length }).end(body)
+    }),
+  )
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 1 })
+  cleanups.push(() => agent.destroy())
+  const listed = await send(running, { agent, body: rpc('tools/list', 1) })
+  expect([listed.broken, listed.text.includes('search_docs'), listed.text.includes('delete_row')]).toEqual([
+    false,
+    true,
+    false,
+  ])
+  const next = await send(running, {
+    agent,
+    headers: { 'X-User-ID': 'bob' },
+    body: rpc('tools/call', 2, { name: 'search_docs' }),
+  })
+  expect(next.text).toBe('event: message\ndata: {"jsonrpc":"2.0","id":2,"result":{"content":[]}}\n\n')
 })
