@@ -65,6 +65,8 @@ export class NodeArrival implements Arrival, Reply {
       this.#closeAfter = true
       return Promise.resolve(err({ reason: 'message_too_large', limitBytes }))
     }
+    // What has ended already would not say so again.
+    if (request.destroyed || this.#isClosed) return Promise.resolve(err(CUT_OFF))
     return new Promise(resolve => {
       let first: Buffer | undefined
       let more: Buffer[] | undefined
@@ -89,7 +91,7 @@ export class NodeArrival implements Arrival, Reply {
         else more.push(chunk)
       })
       request.on('end', () => settle(ok(more === undefined ? (first ?? EMPTY) : Buffer.concat(more, total))))
-      request.on('close', () => settle(err({ reason: 'request_malformed', detail: 'the body was cut off' })))
+      request.on('close', () => settle(err(CUT_OFF)))
     })
   }
 
@@ -208,6 +210,7 @@ export interface ArrivalDeadlines {
 
 const LINGER_MS = 1000
 const EMPTY = Buffer.alloc(0)
+const CUT_OFF: Refusal = { reason: 'request_malformed', detail: 'the body was cut off' }
 
 function ignore(): void {}
 

@@ -204,6 +204,8 @@ export class Listener {
       response.writeContinue()
       server.emit('request', request, response)
     })
+    // Node would answer 417 by itself, without a line; an expectation may be ignored (RFC 9110 §10.1.1) and goes no further.
+    server.on('checkExpectation', (request, response) => server.emit('request', request, response))
     server.on('connect', (request: http2.Http2ServerRequest, second: Socket | http2.Http2ServerResponse) => {
       // HTTP/1.1 hands over the bare socket, HTTP/2 an answer like any other.
       if (second instanceof net.Socket)

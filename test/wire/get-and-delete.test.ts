@@ -85,3 +85,12 @@ describe('a session of HTTP+SSE that somebody else was given', () => {
     },
   )
 })
+
+test('an expectation that nobody knows does not keep a call from its checks and its line', async () => {
+  const upstream = await startSite()
+  const running = await inFrontOf(upstream)
+  const answer = await send(running, { headers: { Expect: 'the-unexpected' }, body: toolCall('delete_row') })
+  expect([answer.status, answer.json.error.data.reason]).toEqual([200, 'tool_not_permitted'])
+  expect(upstream.seen).toEqual([])
+  await eventually(() => running.lines.some(line => line['decision']?.reason === 'tool_not_permitted'))
+})
