@@ -72,7 +72,11 @@ export interface Sidecar {
   reload(): Promise<readonly ReloadOutcome[]>
   /** Lame duck: not ready any more, still serving; then every connection is asked to go elsewhere. */
   drain(): Promise<void>
-  /** Drains, finishes what is in flight within the configured grace, and ends. @returns 0, or 1 when audit lines were lost. */
+  /**
+   * Drains, finishes what is in flight within the configured grace, and ends; called again, it waits for nothing more.
+   *
+   * @returns 0, or 1 when audit lines were lost.
+   */
   stop(reason: string): Promise<0 | 1>
 }
 
@@ -115,6 +119,8 @@ const DEADLINES = {
   idleMs: 75_000,
 }
 const SWEEP_MS = 250
+/** However late it is, the last audit lines get this long to be taken. */
+const LAST_LINES_MS = 1000
 
 class Running implements Sidecar {
   readonly #options: SidecarOptions
@@ -146,6 +152,8 @@ class Running implements Sidecar {
   #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
   #lameDuck: Promise<void> | undefined
   #stopping: Promise<0 | 1> | undefined
+  readonly #hurry = Promise.withResolvers<void>()
+  #isHurried = false
   #mtlsPort: number | undefined
   #adminPort = 0
   #sweep: NodeJS.Timeout | undefined
@@ -272,6 +280,11 @@ class Running implements Sidecar {
   }
 
   stop(reason: string): Promise<0 | 1> {
+    if (this.#stopping !== undefined) {
+      this.#log.warn(`${reason} again: what is still open is cut off`)
+      this.#isHurried = true
+      this.#hurry.resolve()
+    }
     this.#stopping ??= this.#stop(reason)
     return this.#stopping
   }
@@ -282,7 +295,9 @@ class Running implements Sidecar {
     this.#state = 'lame-duck'
     this.#log.info(`lame duck for ${drain.lameDuckMs} ms: not ready any more, still serving`)
     // Without a server behind there is nothing to wait for, and who has never served is in nobody's list.
-    if (wasServing && this.#upstreamWatch.up !== false) await sleep(drain.lameDuckMs)
+    if (wasServing && this.#upstreamWatch.up !== false) {
+      await Promise.race([sleep(drain.lameDuckMs), this.#hurry.promise])
+    }
     for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
   }
 
@@ -293,7 +308,8 @@ class Running implements Sidecar {
     const deadline = performance.now() + drain.graceMs
     this.#listener?.stopAccepting()
     for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
-    while ((this.#listener?.connectionCount ?? 0) > 0 && performance.now() < deadline) await sleep(20)
+    const isOver = (): boolean => this.#isHurried || performance.now() >= deadline
+    while ((this.#listener?.connectionCount ?? 0) > 0 && !isOver()) await Promise.race([sleep(20), this.#hurry.promise])
     this.#listener?.destroy()
     this.#upstream.destroy()
     this.#sessionCalls.endAll()
@@ -302,7 +318,7 @@ class Running implements Sidecar {
     this.#upstreamWatch.stop()
     this.#verifier?.close()
     await Promise.all([this.#settings.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
-    const leftMs = Math.max(1000, deadline - performance.now())
+    const leftMs = this.#isHurried ? LAST_LINES_MS : Math.max(LAST_LINES_MS, deadline - performance.now())
     const [{ lost }] = await Promise.all([this.#sink.close(reason, leftMs), this.#traces?.close(leftMs)])
     if (lost > 0) this.#log.error(`${lost} audit lines were not taken by stdout before the end`)
     this.#admin?.stop()
@@ -377,7 +393,7 @@ class Running implements Sidecar {
       streams: this.#streams,
       sessionCalls: this.#sessionCalls,
       metadata: () => this.#metadata,
-      closedFor: () => this.#closedFor(),
+      closedFor: method => this.#closedFor(method),
       learn: (kind, name) => {
         this.#catalog.learn(kind, name)
         if (kind === 'tool') this.#metrics.learnTools([name])
@@ -491,8 +507,9 @@ class Running implements Sidecar {
     })
   }
 
-  #closedFor(): Refusal | undefined {
-    if (this.#state === 'draining') return { reason: 'draining', retryAfterMs: 1000 }
+  #closedFor(method: string): Refusal | undefined {
+    // A call that comes before its connection has been told to go is answered; a stream would only be cut.
+    if (this.#state === 'draining' && method === 'GET') return { reason: 'draining', retryAfterMs: 1000 }
     return this.#overload.refuses('call') ? { reason: 'sidecar_overloaded', retryAfterMs: 1000 } : undefined
   }
 

@@ -4,21 +4,39 @@ import { version } from '../version.ts'
 import { addConfigOption, type ConfigFlags, configPath } from './config-file.ts'
 import { CliError, type CliIo } from './io.ts'
 
-/** `mcp-sidecar run --config FILE`: serves until SIGTERM or SIGINT, and then finishes what is in flight. */
+/**
+ * `mcp-sidecar run --config FILE`: serves until SIGTERM or SIGINT, and then finishes what is in flight; a second signal
+ * cuts that short. A signal that comes before everything is up counts as well: as process 1 of a container it would else
+ * be ignored, and without a closing line the audit log would look cut off.
+ */
 export function registerRun(program: Command, io: CliIo): void {
   addConfigOption(program.command('run'))
     .description('run the sidecar')
     .action(async (flags: ConfigFlags) => {
-      const sidecar = await start(configPath(flags, io), io)
-      await new Promise<void>(done => {
-        const stop = (signal: string) => async () => {
-          io.exit(await sidecar.stop(signal))
-          done()
-        }
-        io.onSignal('SIGHUP', () => void sidecar.reload())
-        io.onSignal('SIGTERM', stop('SIGTERM'))
-        io.onSignal('SIGINT', stop('SIGINT'))
-      })
+      let sidecar: Sidecar | undefined
+      let early: string | undefined
+      const ended = Promise.withResolvers<void>()
+      const end = (code: 0 | 1): void => {
+        io.exit(code)
+        ended.resolve()
+      }
+      const stop = (signal: string) => () => {
+        if (sidecar !== undefined) void sidecar.stop(signal).then(end)
+        else if (early === undefined) early = signal
+        else end(1)
+      }
+      const handlers = [
+        io.onSignal('SIGTERM', stop('SIGTERM')),
+        io.onSignal('SIGINT', stop('SIGINT')),
+        io.onSignal('SIGHUP', () => void sidecar?.reload()),
+      ]
+      try {
+        sidecar = await Promise.race([start(configPath(flags, io), io), ended.promise.then(() => undefined)])
+        if (early !== undefined && sidecar !== undefined) stop(early)()
+        await ended.promise
+      } finally {
+        for (const remove of handlers) remove()
+      }
     })
 }
 

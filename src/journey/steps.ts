@@ -44,7 +44,7 @@ export interface StepParts extends PassageParts {
     | { serves(path: string): boolean; readonly headers: readonly string[]; readonly body: Buffer }
     | undefined
   /** Why no call is taken now: starting, draining, overloaded. */
-  readonly closedFor: () => Refusal | undefined
+  readonly closedFor: (method: string) => Refusal | undefined
 }
 
 /** Puts the steps together; `serveCall` says in which order they are taken. */
@@ -86,7 +86,7 @@ export function makeSteps(parts: StepParts): Steps {
       openExchange(arrival, { config: settings.current().generation, trust: parts.trustGeneration() }),
 
     receive(arrival, exchange) {
-      const closed = parts.closedFor()
+      const closed = parts.closedFor(arrival.method)
       if (closed !== undefined) return err(closed)
       return receive(arrival, exchange, settings.current(), parts.hosts())
     },
