@@ -112,7 +112,7 @@ export class AuditSink implements RecordSink {
     this.#writeExchange(event, exchange)
   }
 
-  record(exchange: Exchange): void {
+  record(exchange: Exchange): boolean {
     const event = eventAtEnd(exchange)
     if (event === 'mcp.refused') {
       this.#refused += Math.max(1, exchange.messages.length)
@@ -120,6 +120,7 @@ export class AuditSink implements RecordSink {
       if (exchange.upstreamStartedMono === undefined) return this.#recordRefusal(exchange)
     } else if (event === 'mcp.call') this.#calls += Math.max(1, exchange.messages.length)
     this.#writeExchange(event, exchange)
+    return true
   }
 
   /** Something that happened to the sidecar or to a connection. */
@@ -176,7 +177,8 @@ export class AuditSink implements RecordSink {
     return { lost: this.#writer.pendingLines + (this.#gap?.count ?? 0) }
   }
 
-  #recordRefusal(exchange: Exchange): void {
+  /** @returns whether a line was written. */
+  #recordRefusal(exchange: Exchange): boolean {
     const nowMs = this.#options.now()
     const { connection, peer, user, refusal } = exchange
     const message = exchange.messages[0]
@@ -193,9 +195,13 @@ export class AuditSink implements RecordSink {
       { key: caller, draft: () => this.#recorder.exchange('mcp.refused', exchange, undefined, true) },
       { key: about, draft: () => this.#recorder.exchange('mcp.refused', anonymous(exchange), undefined, true) },
     ]
+    let isWritten = false
     for (let i = Math.max(1, exchange.messages.length); i > 0; i--) {
-      if (this.#coalescer.note(ladder, nowMs, this.#mustHold())) this.#writeOne('mcp.refused', exchange, message)
+      if (!this.#coalescer.note(ladder, nowMs, this.#mustHold())) continue
+      this.#writeOne('mcp.refused', exchange, message)
+      isWritten = true
     }
+    return isWritten
   }
 
   #writeExchange(event: ExchangeEvent, exchange: Exchange): void {

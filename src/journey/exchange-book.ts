@@ -40,9 +40,10 @@ export class ExchangeBook {
 
   /** The exchange is over; called exactly once for each. `written` as above. */
   closed(exchange: Exchange, written: () => void): void {
-    this.#sink.record(exchange)
+    const isWritten = this.#sink.record(exchange)
     this.#meter.closed(exchange)
     if (exchange.hasRoom === true) this.#sink.release()
-    if (this.#sink.written(written)) written()
+    // Else a call that is refused because nobody takes lines would wait for somebody to take them.
+    if (!isWritten || this.#sink.written(written)) written()
   }
 }

@@ -11,8 +11,12 @@ export interface RecordSink {
   release(): void
   /** A line that a streamed answer begins (`mcp.started`), or that an event stream opens (`mcp.stream.open`). */
   begin(event: 'mcp.started' | 'mcp.stream.open', exchange: Exchange): void
-  /** The line, or the lines of a batch, of an exchange that has ended: `mcp.call`, `mcp.refused`, `mcp.stream.close`. */
-  record(exchange: Exchange): void
+  /**
+   * The line, or the lines of a batch, of an exchange that has ended: `mcp.call`, `mcp.refused`, `mcp.stream.close`.
+   *
+   * @returns false for a refusal that is only counted, for a line that comes later: its answer has nothing to wait for.
+   */
+  record(exchange: Exchange): boolean
   /** True when the kernel has every line so far; else `then` is called once when it has, or when it never will. */
   written(then: () => void): boolean
 }

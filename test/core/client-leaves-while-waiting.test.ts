@@ -13,8 +13,8 @@ import { OpenStreams } from '../../src/journey/open-streams.ts'
 import { serveCall } from '../../src/journey/serve-call.ts'
 import { SessionCalls } from '../../src/journey/session-calls.ts'
 import { makeSteps } from '../../src/journey/steps.ts'
-import { compileSettings } from '../../src/live/settings.ts'
 import { Live } from '../../src/live/live.ts'
+import { compileSettings } from '../../src/live/settings.ts'
 import { certificateWith } from '../support/identity.ts'
 
 const CONFIG = `
@@ -59,7 +59,10 @@ function callThatWaitsAt(place: Place) {
       },
       release: () => void seen.rooms--,
       begin: () => {},
-      record: () => void seen.lines++,
+      record() {
+        seen.lines++
+        return true
+      },
       written: () => true,
     },
     { closed: () => {} },
