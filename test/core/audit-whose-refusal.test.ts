@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream'
 import { expect, test } from 'vitest'
-import type { User } from '../../src/core/identity/caller.ts'
 import { Chain } from '../../src/core/audit/chain.ts'
+import type { User } from '../../src/core/identity/caller.ts'
 import { AuditSink } from '../../src/edge/audit-sink.ts'
 import { exchangeWith, recorderWith } from '../support/audit.ts'
 

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest'
+import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
 import { listen, startSseServer, type TestUpstream } from '../support/mcp-upstreams.ts'
 import { send, toolCall, USER_HEADERS } from '../support/request.ts'
-import { openStream } from '../support/event-stream.ts'
 import { type RunningSidecar, startTestSidecar } from '../support/sidecar.ts'
 
 const cleanups: (() => unknown)[] = []
