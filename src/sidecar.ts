@@ -37,7 +37,7 @@ import { isGood, readiness, startupChecks } from './edge/readiness.ts'
 import { type SettingsOutcome, SettingsSource } from './edge/settings-source.ts'
 import { isSameJwt, JwtVerifier } from './edge/tokens.ts'
 import { openTraces, type Traces } from './edge/traces.ts'
-import { Overload } from './edge/overload.ts'
+import { Overload, type OverloadOptions } from './edge/overload.ts'
 import { type TrustOutcome, TrustSource } from './edge/trust-source.ts'
 import { Http1Upstream } from './edge/upstream-http1.ts'
 import { UpstreamWatch } from './edge/upstream-watch.ts'
@@ -61,6 +61,8 @@ export interface SidecarOptions {
   readonly version: string
   /** Other than those of production, for tests. */
   readonly deadlines?: Partial<ListenerDeadlines>
+  /** Likewise: by what overload is noticed. */
+  readonly overload?: Pick<OverloadOptions, 'memoryShare' | 'watchesTimers'>
 }
 
 export interface Sidecar {
@@ -185,6 +187,7 @@ class Running implements Sidecar {
       this.#log.warn(`room for ${this.#room.connections} connections only: the limit of open files (ulimit -n) is low`)
     }
     this.#overload = new Overload({
+      ...options.overload,
       onLevel: (level, why) => this.#log[level === 'normal' ? 'info' : 'warn'](`load is ${level}: ${why}`),
     })
     this.#breaker = new Breaker(config.upstream.breaker)
@@ -311,6 +314,8 @@ class Running implements Sidecar {
     const isOver = (): boolean => this.#isHurried || performance.now() >= deadline
     while ((this.#listener?.connectionCount ?? 0) > 0 && !isOver()) await Promise.race([sleep(20), this.#hurry.promise])
     this.#listener?.destroy()
+    // Calls that were cut off end as such, before their upstream is taken from them.
+    while ((this.#listener?.connectionCount ?? 0) > 0) await sleep(5)
     this.#upstream.destroy()
     this.#sessionCalls.endAll()
     clearInterval(this.#sweep)

@@ -66,7 +66,7 @@ export function baseConfig(pki: TestPki, dir: string, upstreamUrl: string): Reco
 export async function startTestSidecar(
   upstreamUrl: string,
   change: (config: Record<string, unknown>) => void = () => {},
-  deadlines: SidecarOptions['deadlines'] = {},
+  { overload, ...deadlines }: SidecarOptions['deadlines'] & Pick<SidecarOptions, 'overload'> = {},
 ): Promise<RunningSidecar> {
   const pki = await testPki()
   const dir = mkdtempSync(join(tmpdir(), 'mcp-sidecar-test-'))
@@ -83,6 +83,8 @@ export async function startTestSidecar(
     stderr: collect(text => log.push(text)),
     version: '0.0.0-test',
     deadlines,
+    // Client, server and sidecar share one event loop here, and on a slow day it is late without any load.
+    overload: { watchesTimers: false, ...overload },
   })
   return {
     sidecar,
