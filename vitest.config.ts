@@ -5,11 +5,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
-    reporters:
-      process.env['CI'] === 'true'
-        ? ['default', './test/support/count-reporter.ts']
-        : ['default', './test/support/count-reporter.ts'],
+    // Nothing is measured by these: they end what hangs, also on a machine that is busy with something else.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    reporters: ['default', './test/support/count-reporter.ts'],
   },
 })
