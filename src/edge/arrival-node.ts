@@ -196,7 +196,8 @@ export class NodeArrival implements Arrival, Reply {
     this.connection.requestOver()
     if (this.#ended) return
     this.#ended = true
-    this.onLeft?.('the client left')
+    const { isCut, retiredFor } = this.connection
+    this.onLeft?.(isCut ? `cut off: ${retiredFor ?? 'limit'}` : 'the client left')
   }
 }
 

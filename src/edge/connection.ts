@@ -165,7 +165,11 @@ export class Connection implements ArrivalConnection {
     if (this.#endsWhenIdle && !this.isHttp2 && this.#requests === 0) this.socket.end()
   }
 
+  /** It was ended by us, in the middle of whatever it carried. */
+  isCut = false
+
   destroy(): void {
+    this.isCut = true
     this.#session?.destroy()
     this.socket.destroy()
   }

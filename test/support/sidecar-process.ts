@@ -36,8 +36,10 @@ export class SidecarProcess {
     upstreamUrl: string,
     change: (config: Record<string, unknown>) => void = () => {},
     env: Record<string, string> = {},
+    how: HowToStart = {},
   ): Promise<SidecarProcess> {
-    const started = new SidecarProcess(await testPki(), await freePort(), upstreamUrl, change, env)
+    const started = new SidecarProcess(await testPki(), await freePort(), upstreamUrl, change, env, how)
+    if (how.isAwaited === false) return started
     await eventually(async () => {
       if (started.child.exitCode !== null) throw new Error(`it did not start: ${started.log()}`)
       started.sidecar.ports.mtls ??= Number(/serving mTLS on [^ ]*:(\d+)/.exec(started.log())?.[1] ?? 0) || undefined
@@ -52,6 +54,7 @@ export class SidecarProcess {
     upstreamUrl: string,
     change: (config: Record<string, unknown>) => void,
     env: Record<string, string>,
+    { wrapper = [], stdout }: HowToStart,
   ) {
     this.pki = pki
     this.admin = `http://127.0.0.1:${adminPort}`
@@ -65,11 +68,13 @@ export class SidecarProcess {
     const [out, log] = [openSync(this.auditFile, 'w'), openSync(this.#logFile, 'w')]
     this.reader = spawn('cat', [fifo], { stdio: ['ignore', out, 'ignore'] })
     const pipe = openSync(fifo, constants.O_WRONLY)
-    this.child = spawn(process.execPath, [MAIN, 'run', '--config', this.configFile], {
-      stdio: ['ignore', pipe, log],
+    const command = [...wrapper, process.execPath, MAIN, 'run', '--config', this.configFile]
+    const other = stdout === undefined ? undefined : openSync(stdout, 'a')
+    this.child = spawn(command[0] as string, command.slice(1), {
+      stdio: ['ignore', other ?? pipe, log],
       env: { PATH: process.env['PATH'], ...env },
     })
-    for (const descriptor of [pipe, out, log]) closeSync(descriptor)
+    for (const descriptor of [pipe, out, log, ...(other === undefined ? [] : [other])]) closeSync(descriptor)
     this.#readerGone = new Promise(resolve => this.reader.once('exit', () => resolve()))
     this.ended = new Promise(resolve =>
       this.child.once('exit', (code, signal) => resolve(code ?? (signal as 'SIGKILL'))),
@@ -137,6 +142,15 @@ export class SidecarProcess {
     this.child.kill('SIGKILL')
     rmSync(this.dir, { recursive: true, force: true })
   }
+}
+
+export interface HowToStart {
+  /** What runs the program, with arguments of its own: `['prlimit', '--nofile=200']`. */
+  readonly wrapper?: readonly string[]
+  /** A file or device that stdout goes to instead of the pipe. */
+  readonly stdout?: string
+  /** False: `start` does not wait until it serves. */
+  readonly isAwaited?: boolean
 }
 
 export function linesOf(text: string): AuditLine[] {
