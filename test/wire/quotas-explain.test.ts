@@ -6,8 +6,8 @@ import type { JsonValue } from '../../src/core/json.ts'
 import { demandsFor } from '../../src/core/quota/demand.ts'
 import { OperationsServer } from '../../src/edge/operations.ts'
 import { MemoryQuotaStore } from '../../src/edge/quota-store/memory.ts'
-import { caller, callTool, message, quota } from '../support/quotas.ts'
 import { cli } from '../support/cli.ts'
+import { caller, callTool, message, quota } from '../support/quotas.ts'
 
 const store = new MemoryQuotaStore([
   quota('per-user', {
