@@ -197,7 +197,7 @@ export class Listener {
           ? this.#bySession.get((request as http2.Http2ServerRequest).stream.session as http2.ServerHttp2Session)
           : this.#connections.get(request.socket)
       if (connection === undefined) return void response.destroy()
-      if (!connection.isHttp2 && connection.openRequests >= MOST_PIPELINED) return void connection.destroy()
+      if (!connection.isHttp2 && connection.openRequests >= MOST_PIPELINED) return connection.destroy()
       this.#options.events.arrival(new NodeArrival(request, response, connection, this.#options.deadlines))
     })
     server.on('checkContinue', (request, response) => {

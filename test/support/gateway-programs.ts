@@ -1,15 +1,11 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { accessSync, constants, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { eventually } from './eventually.ts'
 import { temporaryFolder } from './pki.ts'
-
-/** Debian's packages nginx, haproxy and curl; where one is missing its tests are skipped and say so. */
-export function isInstalled(program: 'nginx' | 'haproxy' | 'curl'): boolean {
-  return programPath(program) !== undefined
-}
+import { programPath } from './programs.ts'
 
 /** A gateway that runs, in front of the sidecar or as the end of TLS by itself. */
 export interface GatewayProgram {
@@ -162,18 +158,4 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as AddressInfo
   await new Promise(resolve => server.close(resolve))
   return port
-}
-
-function programPath(program: string): string | undefined {
-  const places = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/usr/bin']
-  return places
-    .map(place => join(place, program))
-    .find(path => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false
-      }
-    })
 }

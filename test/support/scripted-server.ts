@@ -49,7 +49,8 @@ interface Called {
 }
 
 function answerTo({ id, params }: Called): object {
-  const said = String(params?.arguments?.['say'] ?? 'done')
+  const say = params?.arguments?.['say']
+  const said = typeof say === 'string' ? say : 'done'
   if (params?.name === 'get_user') return { jsonrpc: '2.0', id, error: { code: -32000, message: said } }
   const isError = params?.name === 'fail'
   return { jsonrpc: '2.0', id, result: { content: [{ type: 'text', text: said }], ...(isError ? { isError } : {}) } }

@@ -39,7 +39,7 @@ test('when memory runs out, newcomers go first, then a share of the calls, and p
   await said('full')
   const shed = await eventually(async () => {
     const answer = await call()
-    return answer.status === 503 && answer
+    return answer.status === 503 ? answer : undefined
   })
   expect(shed.json.error).toMatchObject({ code: 503, data: { reason: 'sidecar_overloaded', retryAfterMs: 1000 } })
   expect(shed.headers['retry-after']).toBe('1')

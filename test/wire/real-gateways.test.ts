@@ -4,18 +4,11 @@ import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { mintLeaf } from '../../src/edge/pki.ts'
 import { eventually } from '../support/eventually.ts'
-import {
-  ask,
-  askForStream,
-  curl,
-  type GatewayProgram,
-  isInstalled,
-  startHaproxy,
-  startNginx,
-} from '../support/gateway-programs.ts'
+import { ask, askForStream, curl, type GatewayProgram, startHaproxy, startNginx } from '../support/gateway-programs.ts'
 import { KubeletVolume } from '../support/kubelet.ts'
 import { listen, type TestUpstream } from '../support/mcp-upstreams.ts'
 import { GATEWAY_URI, type TestIdentity, type TestPki, temporaryFolder, testPki } from '../support/pki.ts'
+import { isInstalled } from '../support/programs.ts'
 import { toolCall } from '../support/request.ts'
 import { presentedSerial } from '../support/rotation.ts'
 import { type RunningSidecar, startTestSidecar } from '../support/sidecar.ts'
