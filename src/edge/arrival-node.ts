@@ -99,13 +99,24 @@ export class NodeArrival implements Arrival, Reply {
     const response = this.#response
     if (response.destroyed) return
     if (!this.isBodyRead) this.#leaveBody()
+    try {
+      this.#writeHead(status, headers, flush)
+    } catch {
+      // What the server sent is not what Node lets through; this call breaks off, and no other with it.
+      this.break()
+      this.onLeft?.()
+    }
+  }
+
+  #writeHead(status: number, headers: readonly string[], flush: boolean): void {
     if (this.connection.isHttp2) {
-      ;(response as Http2ServerResponse).writeHead(status, http2Headers(headers) as never)
+      ;(this.#response as Http2ServerResponse).writeHead(status, http2Headers(headers) as never)
       return
     }
+    const response = this.#response as ServerResponse
     const last = this.#closeAfter || this.connection.retiring
-    ;(response as ServerResponse).writeHead(status, last ? [...headers, 'Connection', 'close'] : (headers as string[]))
-    if (flush) (response as ServerResponse).flushHeaders()
+    response.writeHead(status, last ? [...headers, 'Connection', 'close'] : (headers as string[]))
+    if (flush) response.flushHeaders()
   }
 
   write(chunk: Buffer): boolean {
