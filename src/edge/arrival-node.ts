@@ -104,7 +104,7 @@ export class NodeArrival implements Arrival, Reply {
     } catch {
       // What the server sent is not what Node lets through; this call breaks off, and no other with it.
       this.break()
-      this.onLeft?.()
+      this.onLeft?.('Node refuses to send this head')
     }
   }
 
