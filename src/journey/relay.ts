@@ -140,14 +140,15 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     this.#interruptedFor ??= this.#parts.streamOpened(this)
     this.#exchange.streamed = true
     this.#waiting = []
-    this.#parts.book.started(this.#exchange, () => this.#release())
-    if (this.#over) return
     // Never with the server's length: a list is cut, events of our own go in, and a stream may have to end early. What is
     // missing would be taken from the next answer on the connection, which may be another user's.
-    this.#reply.head(status, this.#parts.answerHeaders(this.call, headers, this.#passage, undefined), true)
+    this.#streamHead = this.#parts.answerHeaders(this.call, headers, this.#passage, undefined)
+    this.#parts.book.started(this.#exchange, () => this.#release())
     if (this.#interruptedFor !== undefined) this.interrupt(this.#interruptedFor)
   }
 
+  /** Headers of an event stream, which wait for its line as its events do. */
+  #streamHead: readonly string[] = []
   #held: { status: number; headers: readonly string[]; bodyLength: number | undefined } | undefined
 
   data(chunk: Buffer): boolean {
@@ -305,6 +306,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     const waiting = this.#waiting
     this.#waiting = undefined
     if (this.#over || waiting === undefined) return
+    this.#reply.head(this.#exchange.status, this.#streamHead, true)
     let flows = true
     for (const piece of waiting) flows = this.#reply.write(piece)
     if (this.#passage?.stopped === true) this.#endStream()
