@@ -19,7 +19,7 @@ describe('names that announce a secret', () => {
   test.each(
     (
       'token accessToken access_token ACCESS-TOKEN refresh.token X-Api-Key apiKey api_key_id apikey APIKey client-secret ' +
-      'clientSecret2 Password userPasswords DBPassword Set-Cookie proxyAuthorization awsCredentials private_key ' +
+      'clientSecret2 X_API_KEYs SECRETs Password userPasswords DBPassword Set-Cookie proxyAuthorization awsCredentials private_key ' +
       'privateKeyPem ｔｏｋｅｎ tök\u200ben'
     ).split(' '),
   )('%s', name => expect(keys.matches(name.normalize('NFC').replace('ö', 'o'))).toBe(true))

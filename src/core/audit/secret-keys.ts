@@ -47,7 +47,8 @@ function wordsOf(name: string): string[] {
   const plain = ASCII.test(name) ? name : name.normalize('NFKD').replace(INVISIBLE, '')
   return plain
     .replace(/([\p{Ll}\d])(\p{Lu})/gu, '$1 $2')
-    .replace(/(\p{Lu})(\p{Lu}\p{Ll})/gu, '$1 $2')
+    // `APIKey` is two words; the last letter of `KEYs` is its plural.
+    .replace(/(\p{Lu})(\p{Lu}(?!s(?!\p{Ll}))\p{Ll})/gu, '$1 $2')
     .toLowerCase()
     .split(/[^\p{L}\p{N}]+/u)
     .filter(word => word !== '')
