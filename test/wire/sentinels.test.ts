@@ -3,6 +3,7 @@ import { connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { listen, type TestUpstream } from '../support/mcp-upstreams.ts'
+import { Issuer, signingKey, tokenFor } from '../support/issuer.ts'
 import { type RequestOptions, send, toolCall } from '../support/request.ts'
 import { Sentinels } from '../support/sentinels.ts'
 import { inParallel, SidecarProcess } from '../support/sidecar-process.ts'
@@ -286,6 +287,61 @@ test.each(['digest', 'none'])(
   },
   60_000,
 )
+
+test('nothing of a token is there, good or bad', async () => {
+  secrets = new Sentinels()
+  const key = await signingKey('key-1')
+  const issuer = await Issuer.start([key.jwk])
+  running = await SidecarProcess.start(server.url, config => {
+    config['identity'] = {
+      source: 'jwt',
+      jwt: {
+        issuer: 'https://login.example.org/tenant/v2.0',
+        audience: 'api://mcp',
+        jwks: issuer.url,
+        algorithms: ['RS256'],
+        claims: { user: 'sub', org: 'tid', scopes: 'scp' },
+      },
+    }
+  })
+  const agent = new https.Agent({ keepAlive: true })
+  const plain = secrets.plain.bind(secrets)
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const past = Math.floor(Date.now() / 1000) - 7200
+  let answered = 0
+  for (let i = 0; i < 20; i++) {
+    const good = await tokenFor(key, { jti: plain('a claim'), nonce: [plain('a claim')] }, { cty: plain('a header') })
+    const tokens = [
+      good,
+      `${good.slice(0, -12)}${plain('a signature')}`,
+      await tokenFor(key, { iss: plain('a wrong issuer') }),
+      await tokenFor(key, { aud: plain('a wrong audience') }),
+      await tokenFor(key, { exp: past, jti: plain('a claim of an expired token') }),
+      await tokenFor(key, { scp: [{ a: plain('scopes of a wrong type') }] }),
+      await tokenFor(key, { sub: { a: plain('a user of a wrong type') } }),
+      await tokenFor(key, {}, { kid: plain('an unknown key') }),
+      `${part({ alg: plain('an unknown algorithm') })}.${part({ sub: plain('an unknown algorithm') })}.${plain('a signature')}`,
+      `${part({ alg: 'none' })}.${part({ sub: plain('no algorithm') })}.`,
+      plain('no token at all'),
+    ]
+    for (const token of tokens) {
+      const answer = await send(running, {
+        agent,
+        headers: { Authorization: `Bearer ${token}`, 'X-User-ID': [], 'X-Org-ID': [], 'X-User-Scopes': [] },
+        body: toolCall('search_docs'),
+      })
+      if (answer.json.result !== undefined) answered++
+    }
+  }
+  agent.destroy()
+  await issuer.stop()
+  running.child.kill('SIGTERM')
+  expect(await running.ended).toBe(0)
+  const text = (await running.allText()) + running.log()
+  expect(answered).toBeGreaterThan(0)
+  expect(text).toContain('user_token_invalid')
+  expect(found(text)).toEqual({})
+}, 60_000)
 
 test('control: with redaction all but off the same secrets are seen, place by place', async () => {
   const text = await everything(3, config => {
