@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { performance } from 'node:perf_hooks'
 import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
+import { performance } from 'node:perf_hooks'
 import type { Refusal } from '../core/refusal.ts'
 import { err, ok, type Result } from '../core/result.ts'
 import type { Arrival, Reply } from '../journey/arrival.ts'

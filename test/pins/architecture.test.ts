@@ -168,14 +168,22 @@ describe('documents', () => {
     expect(broken).toEqual([])
   })
 
-  test('every page and every decision is linked from somewhere', () => {
+  test('every page is linked from another', () => {
     const all = pages.map(page => ({ page, text: readFileSync(page, 'utf8') }))
     const unlinked = pages.filter(page => {
       const name = page.split('/').at(-1) ?? ''
-      return page.startsWith('docs/') && !all.some(other => other.page !== page && other.text.includes(name))
+      return /^docs\/[^/]+$/.test(page) && !all.some(other => other.page !== page && other.text.includes(name))
     })
     expect(unlinked).toEqual([])
   })
+
+  test.each(pages.filter(page => page.startsWith('docs/decisions/')))(
+    '%s has its number, its name and its day',
+    page => {
+      const number = /\/(\d{4})-[a-z0-9-]+\.md$/.exec(page)?.[1]
+      expect(readFileSync(page, 'utf8')).toMatch(new RegExp(`^# ${number}: .+\n\n\\d{4}-\\d{2}-\\d{2}\n`))
+    },
+  )
 })
 
 /** Files below a folder, without what is made or fetched (.gitignore). */

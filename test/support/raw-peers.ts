@@ -10,7 +10,10 @@ export interface RawPeer {
   readonly closed: Promise<void>
 }
 
-export function rawPeer(running: Pick<RunningSidecar, 'port' | 'pki'>, alpn: 'http/1.1' | 'h2' = 'http/1.1'): Promise<RawPeer> {
+export function rawPeer(
+  running: Pick<RunningSidecar, 'port' | 'pki'>,
+  alpn: 'http/1.1' | 'h2' = 'http/1.1',
+): Promise<RawPeer> {
   return new Promise((resolve, reject) => {
     const socket = tls.connect({
       host: '127.0.0.1',

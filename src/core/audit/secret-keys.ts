@@ -45,13 +45,15 @@ const MAX_KNOWN = 2048
 function wordsOf(name: string): string[] {
   // Compatibility forms, accents and invisible characters would otherwise hide a word from the comparison.
   const plain = ASCII.test(name) ? name : name.normalize('NFKD').replace(INVISIBLE, '')
-  return plain
-    .replace(/([\p{Ll}\d])(\p{Lu})/gu, '$1 $2')
-    // `APIKey` is two words; the last letter of `KEYs` is its plural.
-    .replace(/(\p{Lu})(\p{Lu}(?!s(?!\p{Ll}))\p{Ll})/gu, '$1 $2')
-    .toLowerCase()
-    .split(/[^\p{L}\p{N}]+/u)
-    .filter(word => word !== '')
+  return (
+    plain
+      .replace(/([\p{Ll}\d])(\p{Lu})/gu, '$1 $2')
+      // `APIKey` is two words; the last letter of `KEYs` is its plural.
+      .replace(/(\p{Lu})(\p{Lu}(?!s(?!\p{Ll}))\p{Ll})/gu, '$1 $2')
+      .toLowerCase()
+      .split(/[^\p{L}\p{N}]+/u)
+      .filter(word => word !== '')
+  )
 }
 
 const ASCII = /^[\x20-\x7e]*$/
