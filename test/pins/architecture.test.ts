@@ -93,7 +93,8 @@ test('there are no barrels: a file exports what it defines', () => {
 })
 
 describe('files are short enough to be read', () => {
-  const LONGEST = 350
+  // Tables of tests may be longer: nobody has to hold the whole of them in mind.
+  const longest = (path: string) => (path.startsWith('test/') ? 500 : 350)
   const LONGER: Record<string, string> = {
     'src/sidecar.ts': 'the composition root: every part is named once, in the order in which it starts',
     'src/journey/relay.ts': 'one answer from head to end is one state, which no two files could hold together',
@@ -102,14 +103,9 @@ describe('files are short enough to be read', () => {
     'src/core/mcp/answer-scan.ts': 'one pass over the bytes of an answer',
     'src/core/mcp/strict-json.ts': 'one pass over the bytes of a message',
     'src/edge/pki.ts': 'certificates of every kind that the development CA makes',
-    'test/wire/limits.test.ts': 'a table',
-    'test/wire/real-gateways.test.ts': 'the same questions to one program after the other',
-    'test/core/audit-tampering.test.ts': 'a table',
-    'test/core/identify.test.ts': 'a table',
-    'test/core/policy-decide.test.ts': 'a table',
   }
   const files = ['src', 'test', 'bench', 'scripts'].flatMap(folder => filesOf(folder, '.ts'))
-  const long = files.filter(path => readFileSync(path, 'utf8').split('\n').length - 1 > LONGEST)
+  const long = files.filter(path => readFileSync(path, 'utf8').split('\n').length - 1 > longest(path))
 
   test('or there is a reason', () => {
     expect(long.filter(path => LONGER[path] === undefined)).toEqual([])
