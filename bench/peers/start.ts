@@ -24,14 +24,20 @@ export interface PeerSetting {
   readonly builds: readonly string[]
 }
 
-export const PEERS = ['floor', 'sidecar', 'nginx', 'nginx-lua', 'haproxy', 'caddy'] as const
+export const PEERS = ['floor', 'bare', 'sidecar', 'nginx', 'nginx-lua', 'haproxy', 'caddy'] as const
 export type PeerName = (typeof PEERS)[number]
 
 /** Starts a peer; a string says why it cannot be. The sidecar may be several, one for each build that is compared. */
 export async function startPeer(name: PeerName, setting: PeerSetting): Promise<Peer[] | string> {
   switch (name) {
     case 'floor':
-      return [await startFloor(setting)]
+      return [
+        await startOwn('floor', [], `bare Node ${process.versions.node} https server that answers by itself`, setting),
+      ]
+    case 'bare': {
+      const about = `Node ${process.versions.node} that forwards with our HTTP/1.1 client and checks nothing`
+      return [await startOwn('bare', [String(setting.upstreamPort)], about, setting)]
+    }
     case 'sidecar': {
       if (setting.builds.length === 0) return [await startSidecar(name, defaultEntry(), setting)]
       const peers: Peer[] = []
@@ -64,16 +70,13 @@ function defaultEntry(): string {
   return existsSync(bundle) ? bundle : path.join(root, 'src/main.ts')
 }
 
-async function startFloor({ lab, pki }: PeerSetting): Promise<Peer> {
+/** Starts one of the bench's own Node programs, the floor and what stands between it and the sidecar. */
+async function startOwn(name: 'floor' | 'bare', more: string[], about: string, at: PeerSetting): Promise<Peer> {
+  const { lab, pki } = at
   const port = await freePort()
-  const child = await lab.node('bench/peers/floor.ts', [String(port), pki.ca, pki.serverCert, pki.serverKey])
-  return {
-    name: 'floor',
-    port,
-    pid: child.pid ?? 0,
-    about: `bare Node ${process.versions.node} https server that answers by itself`,
-    stop: () => lab.stop(child),
-  }
+  const files = [pki.ca, pki.serverCert, pki.serverKey]
+  const child = await lab.node(`bench/peers/${name}.ts`, [String(port), ...files, ...more])
+  return { name, port, pid: child.pid ?? 0, about, stop: () => lab.stop(child) }
 }
 
 /** Starts the sidecar with everything on; its audit lines go to a pipe that is read and dropped. */
