@@ -2,8 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import { performance } from 'node:perf_hooks'
 import type { Refusal } from '../core/refusal.ts'
-import { err, ok, type Result } from '../core/result.ts'
+import { err, type Result } from '../core/result.ts'
 import type { Arrival, Reply } from '../journey/arrival.ts'
+import { BodyReading, CUT_OFF } from './body-reading.ts'
 import type { Connection } from './connection.ts'
 
 type Request = IncomingMessage | Http2ServerRequest
@@ -27,8 +28,14 @@ export class NodeArrival implements Arrival, Reply {
   #ended = false
   #isClosed = false
   /** When what the client has not read becomes too old; `Infinity` while nothing waits for it. */
-  #readByMono = Number.POSITIVE_INFINITY
+  #readByMono = NEVER
+  #hearsDrain = false
+  /** It is among those that the connection looks at. */
+  #isWatched = false
   isBodyRead = false
+  #body: BodyReading | undefined
+  /** When the body has to be here; `Infinity` when it is, or is not asked for. */
+  #bodyByMono = NEVER
   /** The rest of the request will not be read, so the connection cannot carry another. */
   #closeAfter = false
 
@@ -43,10 +50,10 @@ export class NodeArrival implements Arrival, Reply {
     this.headBytes = connection.isHttp2 ? sizeOf(request.rawHeaders) : 0
     connection.requestBegun()
     response.on('close', () => this.#onClose())
-    response.on('drain', () => this.#onDrain())
     // A client that resets shows as an error here; 'close' follows and is where it is acted on.
     response.on('error', ignore)
-    request.on('error', ignore)
+    // A request of HTTP/1.1 says nothing of an error to which nobody listens.
+    if (connection.isHttp2) request.on('error', ignore)
   }
 
   get headSent(): boolean {
@@ -67,32 +74,17 @@ export class NodeArrival implements Arrival, Reply {
     }
     // What has ended already would not say so again.
     if (request.destroyed || this.#isClosed) return Promise.resolve(err(CUT_OFF))
-    return new Promise(resolve => {
-      let first: Buffer | undefined
-      let more: Buffer[] | undefined
-      let total = 0
-      let settled = false
-      const { bodyMs } = this.#deadlines
-      const timer = setTimeout(() => settle(err({ reason: 'request_timeout', waitedMs: bodyMs })), bodyMs)
-      const settle = (result: Result<Buffer, Refusal>): void => {
-        if (settled) return
-        settled = true
-        clearTimeout(timer)
-        // What still comes has been refused; it is neither kept nor read to its end.
-        if (!result.ok) this.#closeAfter = true
-        resolve(result)
-      }
-      request.on('data', (chunk: Buffer) => {
-        if (settled) return
-        total += chunk.length
-        if (total > limitBytes) settle(err({ reason: 'message_too_large', limitBytes }))
-        else if (first === undefined) first = chunk
-        else if (more === undefined) more = [first, chunk]
-        else more.push(chunk)
-      })
-      request.on('end', () => settle(ok(more === undefined ? (first ?? EMPTY) : Buffer.concat(more, total))))
-      request.on('close', () => settle(err(CUT_OFF)))
-    })
+    this.#bodyByMono = performance.now() + this.#deadlines.bodyMs
+    this.#body = new BodyReading(request, limitBytes, result => this.#onBody(result))
+    this.#watch()
+    return this.#body.result
+  }
+
+  #onBody(result: Result<Buffer, Refusal>): void {
+    this.#bodyByMono = NEVER
+    this.#unwatch()
+    // What still comes has been refused; it is neither kept nor read to its end.
+    if (!result.ok) this.#closeAfter = true
   }
 
   head(status: number, headers: readonly string[], flush: boolean): void {
@@ -123,7 +115,7 @@ export class NodeArrival implements Arrival, Reply {
     if (this.#response.destroyed) return true
     this.bytesWritten += chunk.length
     const flows = (this.#response as ServerResponse).write(chunk)
-    if (!flows) this.#mustBeRead()
+    if (!flows) this.#waitForDrain()
     return flows
   }
 
@@ -150,10 +142,12 @@ export class NodeArrival implements Arrival, Reply {
     }
   }
 
-  /** Called by the connection, now and then, while something waits to be read by the client. */
+  /** Called by the connection, now and then, while the client has something to send or to read. */
   checkTime(nowMono: number): void {
+    if (nowMono >= this.#bodyByMono) this.#body?.refuse({ reason: 'request_timeout', waitedMs: this.#deadlines.bodyMs })
     if (nowMono < this.#readByMono) return
-    this.connection.slowReaders.delete(this)
+    this.#readByMono = NEVER
+    this.#unwatch()
     const { onLeft } = this
     const wasEnded = this.#ended
     this.break()
@@ -163,15 +157,32 @@ export class NodeArrival implements Arrival, Reply {
   /** What waits for the client holds memory here and a connection to the server; it has to be taken in time. */
   #mustBeRead(): void {
     const { readMs, readBytesPerMs } = this.#deadlines
-    if (this.#readByMono !== Number.POSITIVE_INFINITY) return
+    if (this.#readByMono !== NEVER) return
     this.#readByMono = performance.now() + readMs + this.#response.writableLength / readBytesPerMs
-    this.connection.slowReaders.add(this)
+    this.#watch()
+  }
+
+  #waitForDrain(): void {
+    if (!this.#hearsDrain) this.#response.on('drain', () => this.#onDrain())
+    this.#hearsDrain = true
+    this.#mustBeRead()
   }
 
   #onDrain(): void {
-    this.#readByMono = Number.POSITIVE_INFINITY
-    this.connection.slowReaders.delete(this)
+    this.#readByMono = NEVER
+    this.#unwatch()
     this.onDrain?.()
+  }
+
+  #watch(): void {
+    if (!this.#isWatched) this.connection.waiting.add(this)
+    this.#isWatched = true
+  }
+
+  #unwatch(): void {
+    if (!this.#isWatched || this.#bodyByMono !== NEVER || this.#readByMono !== NEVER) return
+    this.#isWatched = false
+    this.connection.waiting.delete(this)
   }
 
   /** A body that nobody reads must not keep the connection: it ends after the answer, or its stream does. */
@@ -203,7 +214,8 @@ export class NodeArrival implements Arrival, Reply {
 
   #onClose(): void {
     this.#isClosed = true
-    if (this.#readByMono !== Number.POSITIVE_INFINITY) this.connection.slowReaders.delete(this)
+    this.#readByMono = NEVER
+    this.#unwatch()
     this.connection.requestOver()
     if (this.#ended) return
     this.#ended = true
@@ -221,8 +233,7 @@ export interface ArrivalDeadlines {
 }
 
 const LINGER_MS = 1000
-const EMPTY = Buffer.alloc(0)
-const CUT_OFF: Refusal = { reason: 'request_malformed', detail: 'the body was cut off' }
+const NEVER = Number.POSITIVE_INFINITY
 
 function ignore(): void {}
 

@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls'
 import type { ConnectionFacts } from '../core/audit/exchange.ts'
 import type { Peer } from '../core/identity/caller.ts'
 import type { ArrivalConnection, OpenCall } from '../journey/arrival.ts'
+import { Bag } from './bag.ts'
 
 /** How old connections may grow, and how long what they carry may take to end then, ms. */
 export interface ConnectionAge {
@@ -27,9 +28,9 @@ export class Connection implements ArrivalConnection {
   readonly socket: TLSSocket
   readonly isHttp2: boolean
   readonly openedMono = performance.now()
-  readonly calls = new Set<OpenCall>()
-  /** Answers of which something waits for the client. */
-  readonly slowReaders = new Set<{ checkTime(nowMono: number): void }>()
+  readonly calls = new Bag<OpenCall>()
+  /** Requests that wait for their client, for it to send or to read. */
+  readonly waiting = new Bag<{ checkTime(nowMono: number): void }>()
   peer: { generation: number; peer: Peer | undefined } | undefined
   /** Why it is going, once it is. */
   retiredFor: string | undefined
@@ -153,11 +154,11 @@ export class Connection implements ArrivalConnection {
     if (nowMono >= this.#interruptAtMono) this.#interrupt()
     if (nowMono >= this.#cutAtMono && !this.socket.destroyed) this.destroy()
     for (const call of this.calls) call.checkTime(nowMono)
-    for (const reader of this.slowReaders) reader.checkTime(nowMono)
+    for (const request of this.waiting) request.checkTime(nowMono)
   }
 
   #interrupt(): void {
-    for (const call of [...this.calls]) call.interrupt(this.retiredFor ?? '')
+    for (const call of this.calls) call.interrupt(this.retiredFor ?? '')
   }
 
   #endIfIdle(): void {

@@ -29,7 +29,7 @@ export interface ArrivalConnection {
   /** Whether this connection is being closed: answers then say so. */
   readonly retiring: boolean
   /** Calls whose answers are open, so that they can be ended with the connection. */
-  readonly calls: Set<OpenCall>
+  readonly calls: { readonly size: number; add(call: OpenCall): unknown; delete(call: OpenCall): unknown }
   /** A call's answer is over. */
   done(call: OpenCall): void
 }
