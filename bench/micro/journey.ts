@@ -14,6 +14,7 @@ import { Breaker } from '../../src/core/upstream/breaker.ts'
 import { AuditSink } from '../../src/edge/audit-sink.ts'
 import { Bag } from '../../src/edge/bag.ts'
 import { readSettings } from '../../src/edge/config-source.ts'
+import { tuneHeap } from '../../src/edge/heap.ts'
 import { Metrics } from '../../src/edge/metrics.ts'
 import { ownersOf } from '../../src/edge/owners.ts'
 import { Ownership, ownerOf } from '../../src/edge/ownership.ts'
@@ -38,6 +39,7 @@ import { sidecarConfig } from '../peers/sidecar-config.ts'
  *
  *   node bench/micro/journey.ts [calls]
  */
+tuneHeap()
 const total = Number(process.argv[2] ?? 400_000)
 const BATCH = 16
 const dir = mkdtempSync(path.join(os.tmpdir(), 'bench-journey-'))

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { tuneHeap } from '../edge/heap.ts'
 import { type Sidecar, StartError, startSidecar } from '../sidecar.ts'
 import { version } from '../version.ts'
 import { addConfigOption, type ConfigFlags, configPath } from './config-file.ts'
@@ -13,6 +14,7 @@ export function registerRun(program: Command, io: CliIo): void {
   addConfigOption(program.command('run'))
     .description('run the sidecar')
     .action(async (flags: ConfigFlags) => {
+      tuneHeap()
       let sidecar: Sidecar | undefined
       let early: string | undefined
       const ended = Promise.withResolvers<void>()
