@@ -108,7 +108,8 @@ function learnSession(
 /** A request that is accepted without an answer (202) is answered on another stream of its session. */
 function plainOutcome(call: Admitted, status: number): Outcome | undefined {
   if (status >= 400) return 'error'
-  const isAnsweredElsewhere = status === 202 && call.posted.messages.some(({ kind }) => kind === 'request')
+  const isRequest = call.posted.messages.some(({ kind, id }) => kind === 'request' && id !== undefined)
+  const isAnsweredElsewhere = status === 202 && isRequest
   return isAnsweredElsewhere ? undefined : 'success'
 }
 

@@ -26,7 +26,9 @@ export interface RefusalContext {
 export function refuse(arrival: Arrival, exchange: Exchange, refusal: Refusal, context: RefusalContext): void {
   const { policy, identity } = context.settings
   const answer = answerFor(refusal)
-  const isRequest = context.id !== undefined || exchange.messages.some(message => message.kind === 'request')
+  // A GET and a DELETE are judged like requests, but there is no id that an answer in band could have.
+  const isRequest =
+    context.id !== undefined || exchange.messages.some(({ kind, id }) => kind === 'request' && id !== undefined)
   const isInBand = answer.inBand && isRequest && policy.refusals === 'in-band'
   const hides = policy.denyStyle === 'hide'
   const shown = hides ? hidden(refusal, answer) : answer
