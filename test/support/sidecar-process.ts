@@ -41,10 +41,18 @@ export class SidecarProcess {
     const started = new SidecarProcess(await testPki(), await freePort(), upstreamUrl, change, env, how)
     if (how.isAwaited === false) return started
     await eventually(async () => {
-      if (started.child.exitCode !== null) throw new Error(`it did not start: ${started.log()}`)
+      const { exitCode, signalCode } = started.child
+      if (exitCode !== null || signalCode !== null)
+        throw new Error(`ended with ${exitCode ?? signalCode}: ${started.log()}`)
       started.sidecar.ports.mtls ??= Number(/serving mTLS on [^ ]*:(\d+)/.exec(started.log())?.[1] ?? 0) || undefined
-      return started.sidecar.ports.mtls !== undefined && (await started.probe('/readyz')).status === 200
-    }, 20_000)
+      if (started.sidecar.ports.mtls === undefined) throw new Error(`it does not listen yet: ${started.log()}`)
+      const { status, text } = await started.probe('/readyz')
+      if (status !== 200) throw new Error(`it is not ready: ${text}`)
+      return true
+    }, 60_000).catch((error: unknown) => {
+      started.end()
+      throw error
+    })
     return started
   }
 
