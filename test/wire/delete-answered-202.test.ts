@@ -9,7 +9,10 @@ let running: RunningSidecar
 
 beforeAll(async () => {
   server = await listen((request, response) => {
-    if (request.method === 'DELETE') return response.writeHead(202).end()
+    if (request.method === 'DELETE') {
+      response.writeHead(202).end()
+      return
+    }
     response
       .writeHead(200, { 'Content-Type': 'application/json', 'Mcp-Session-Id': 'session-1' })
       .end(JSON.stringify({ jsonrpc: '2.0', id: 1, result: { protocolVersion: '2025-06-18', capabilities: {} } }))
