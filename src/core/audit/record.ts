@@ -12,6 +12,7 @@ import { refusalDetail } from './refusal-detail.ts'
 import { type Called, type ClientSaid, sameCalled, sameClient, samePeer, sameUser } from './same.ts'
 import type { Generations, SidecarFact } from './sidecar-fact.ts'
 import { isoTime } from './time.ts'
+import { isTraceId } from './trace-id.ts'
 
 export type ExchangeEvent = 'mcp.call' | 'mcp.started' | 'mcp.refused' | 'mcp.stream.open' | 'mcp.stream.close'
 
@@ -74,9 +75,10 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     const elapsed = (x.endedMono ?? x.upstreamEndedMono ?? x.upstreamStartedMono ?? x.startedMono) - x.startedMono
     let line = opening(event, x.startedAtMs + elapsed)
     if (!brief) {
-      line += `,"requestId":${text(x.requestId, cap.name)}`
+      line += `,"requestId":${isTraceId(x.requestId) ? `"${x.requestId}"` : text(x.requestId, cap.name)}`
       const traceparent = message?.traceparent ?? x.traceparent
-      if (traceparent !== undefined) line += `,"traceparent":${text(traceparent, cap.name)}`
+      if (traceparent !== undefined)
+        line += `,"traceparent":${isTraceId(traceparent) ? `"${traceparent}"` : text(traceparent, cap.name)}`
     }
     line += clientMember(x, message, cap) + peerMember(x, cap)
     if (x.user !== undefined) line += userMember(x.user, cap)
@@ -96,7 +98,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   /** What is left when names are so hostile that nothing else fits. */
   function least(event: ExchangeEvent, x: Exchange, message: Message | undefined): string {
     json.truncated = true
-    let line = `${opening(event, x.startedAtMs)},"requestId":${text(x.requestId, 40)}`
+    let line = `${opening(event, x.startedAtMs)},"requestId":${isTraceId(x.requestId) ? `"${x.requestId}"` : text(x.requestId, 40)}`
     if (x.peer !== undefined) line += `,"peer":{"name":${json.string(x.peer.name, 40)}}`
     if (x.user !== undefined) line += `,"user":{"id":${identity(x.user.id, 64)}}`
     if (message !== undefined) line += `,"mcp":{"method":${text(message.method, 40)}}`
