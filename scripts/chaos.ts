@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { eventually } from '../test/support/eventually.ts'
@@ -13,9 +13,10 @@ import { type Held, heldBy, LivenessWatch, metric } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
 
 /**
- * `npm run chaos [-- --short]`: the sidecar as a process of its own under constant load, while everything around it
+ * `npm run chaos [-- --short] [--keep DIR]`: the sidecar as a process of its own under constant load, while everything around it
  * breaks: the server, the clients, stdout, descriptors, the clock, the CPU, and in the end certificates, configuration
- * and the process itself at once. About two minutes; `--short` about forty seconds.
+ * and the process itself at once. About two minutes; `--short` about forty seconds. `--keep`
+ * leaves the audit log and what the server has seen in a folder.
  *
  * It ends with the accounting, and with exit code 1 when that does not close: every call is answered or refused by a
  * reason of the table; every request that reached the server has exactly one audit line and was sent once; the log
@@ -25,7 +26,7 @@ import { freePort, MisbehavingServer } from './chaos/server.ts'
  * in all that JavaScript sees, which leaves out OpenSSL's own look at validity) and a CPU quota of a cgroup (needs one
  * that can be written; busy siblings and a low priority stand for it).
  */
-const { values } = parseArgs({ options: { short: { type: 'boolean', default: false } } })
+const { values } = parseArgs({ options: { short: { type: 'boolean', default: false }, keep: { type: 'string' } } })
 /** What the image sets. */
 const HEAP = '--max-old-space-size=128 --max-semi-space-size=4'
 const scale = values.short ? 1 : 4
@@ -188,6 +189,9 @@ async function main(): Promise<void> {
   if (missed.length > 0) faults.push(`/livez: ${missed.length} of ${liveness.asked}: ${missed[0]}`)
   console.log(`/livez was asked ${liveness.asked} times and took ${Math.round(liveness.longestMs)} ms at most`)
   await account(sidecar, [load, again])
+  if (values.keep !== undefined) {
+    for (const file of [sidecar.auditFile, seenFile]) copyFileSync(file, join(values.keep, basename(file)))
+  }
   sidecar.end()
 }
 
