@@ -20,7 +20,7 @@ import { Breaker } from './core/upstream/breaker.ts'
 import { AdminServer, type Check } from './edge/admin.ts'
 import { AppHealth } from './edge/app-health.ts'
 import { AuditSink } from './edge/audit-sink.ts'
-import { type CheckpointSigner, loadCheckpointSigner } from './edge/checkpoint-signer.ts'
+import type { CheckpointSigner } from './edge/checkpoint-signer.ts'
 import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
@@ -588,6 +588,7 @@ function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
 
 async function signerFrom(path: string): Promise<CheckpointSigner> {
   const pem = await readText(path, 'audit.signingKey')
+  const { loadCheckpointSigner } = await import('./edge/checkpoint-signer.ts')
   const signer = await loadCheckpointSigner(pem)
   if (!signer.ok) throw new StartError([`audit.signingKey: ${path}: ${signer.error}`])
   return signer.value

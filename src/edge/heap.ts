@@ -1,4 +1,5 @@
 import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 
 /**
  * Fits the garbage collector to what a proxy makes: objects that live as long as one call. V8 takes those that were
@@ -8,4 +9,15 @@ import { setFlagsFromString } from 'node:v8'
  */
 export function tuneHeap(): void {
   setFlagsFromString('--no-allocation-site-pretenuring')
+}
+
+/**
+ * Gives back what reading modules and configuration has left behind, a quarter of the memory of a sidecar that waits.
+ * A full collection takes some 50 ms: to be called once, when everything is up and before the first call.
+ */
+export function settleHeap(): void {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as (how: { type: 'major'; flavor: 'last-resort' }) => void
+  setFlagsFromString('--no-expose-gc')
+  collect({ type: 'major', flavor: 'last-resort' })
 }

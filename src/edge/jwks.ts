@@ -1,4 +1,4 @@
-import { createLocalJWKSet, type JSONWebKeySet, type JWK, type JWTVerifyGetKey } from 'jose'
+import type { JSONWebKeySet, JWK, JWTVerifyGetKey } from 'jose'
 import { err, ok, type Result } from '../core/result.ts'
 import type { FilesRead } from './files/read-generation.ts'
 import { type FileWatch, watchFiles } from './files/watch-files.ts'
@@ -186,8 +186,12 @@ export function parseKeySet(text: string): Result<KeySet, string> {
   if (keys.length > MOST_KEYS) return err(`more than ${MOST_KEYS} keys`)
   const usable = keys.filter(isPublic)
   if (usable.length === 0) return err('no public key in it')
+  let find: JWTVerifyGetKey | undefined
   return ok({
-    find: createLocalJWKSet({ keys: usable }),
+    async find(header, token) {
+      find ??= (await import('jose')).createLocalJWKSet({ keys: usable })
+      return find(header, token)
+    },
     members: new Set(
       usable.map(key => JSON.stringify([key.kid, key.kty, key.crv, key.n, key.e, key.x, key.y, key.alg])),
     ),

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { errors, type JWTVerifyOptions, jwtVerify } from 'jose'
+import type { errors, JWTVerifyOptions, jwtVerify } from 'jose'
 import type { JwtConfig } from '../config/config.ts'
 import type { TokenOutcome, TokenVerifier, VerifiedToken } from '../core/identity/token.ts'
 import { userFromClaims } from '../core/identity/user.ts'
@@ -68,6 +68,8 @@ export class JwtVerifier implements TokenVerifier {
 
   /** Fetches the keys, so that the first call need not wait for them. @returns whether there are any. */
   async warm(): Promise<boolean> {
+    // A sidecar that verifies no tokens never loads what it takes to: 4 MiB.
+    await import('jose')
     return (await this.keys.get()) !== undefined
   }
 
@@ -83,7 +85,7 @@ export class JwtVerifier implements TokenVerifier {
     try {
       verified = await this.#check(token, set)
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey)) return refusalFor(error)
+      if (codeOf(error) !== 'ERR_JWKS_NO_MATCHING_KEY') return refusalFor(error)
       const newer = await this.keys.getNewer(set)
       if (newer === undefined) return refusalFor(error)
       set = newer
@@ -99,8 +101,9 @@ export class JwtVerifier implements TokenVerifier {
     return outcome
   }
 
-  #check(token: string, set: KeySet): ReturnType<typeof jwtVerify> {
-    return jwtVerify(token, set.find, { ...this.#options, currentDate: new Date(this.#now()) })
+  async #check(token: string, set: KeySet): ReturnType<typeof jwtVerify> {
+    const jose = await import('jose')
+    return jose.jwtVerify(token, set.find, { ...this.#options, currentDate: new Date(this.#now()) })
   }
 
   /** A key that the issuer has withdrawn takes the tokens with it that were found good by it. */
@@ -180,14 +183,29 @@ function invalid(detail: string): TokenOutcome {
 }
 
 function refusalFor(error: unknown): TokenOutcome {
-  if (error instanceof errors.JWTExpired) return EXPIRED
-  if (error instanceof errors.JWTClaimValidationFailed)
-    return invalid(WORDS_FOR_CLAIM[error.claim] ?? `claim ${error.claim}`)
-  if (error instanceof errors.JOSEAlgNotAllowed) return invalid('its algorithm is not accepted')
-  if (error instanceof errors.JWKSNoMatchingKey) return invalid('its key is none of the issuer’s')
-  if (error instanceof errors.JWKSMultipleMatchingKeys) return invalid('it names no key, and several fit')
-  if (error instanceof errors.JWSSignatureVerificationFailed) return invalid('its signature is wrong')
-  return invalid('it is malformed or its key cannot be used')
+  switch (codeOf(error)) {
+    case 'ERR_JWT_EXPIRED':
+      return EXPIRED
+    case 'ERR_JWT_CLAIM_VALIDATION_FAILED': {
+      const { claim } = error as errors.JWTClaimValidationFailed
+      return invalid(WORDS_FOR_CLAIM[claim] ?? `claim ${claim}`)
+    }
+    case 'ERR_JOSE_ALG_NOT_ALLOWED':
+      return invalid('its algorithm is not accepted')
+    case 'ERR_JWKS_NO_MATCHING_KEY':
+      return invalid('its key is none of the issuer’s')
+    case 'ERR_JWKS_MULTIPLE_MATCHING_KEYS':
+      return invalid('it names no key, and several fit')
+    case 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED':
+      return invalid('its signature is wrong')
+    default:
+      return invalid('it is malformed or its key cannot be used')
+  }
+}
+
+/** The code of one of jose's errors; part of its public surface, as their classes are. */
+function codeOf(error: unknown): string | undefined {
+  return (error as Partial<errors.JOSEError> | undefined)?.code
 }
 
 const WORDS_FOR_CLAIM: Record<string, string> = {
