@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { build, type Metafile } from 'esbuild'
+import { build, type Metafile, type Plugin } from 'esbuild'
 
 /**
  * Bundles the program into `dist/`: one entry `mcp-sidecar.mjs`, with what `run` does not need in chunks beside it.
@@ -23,6 +23,17 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as
 rmSync(out, { recursive: true, force: true })
 mkdirSync(out, { recursive: true })
 
+/** Of zod's fifty languages one is spoken here; the others would be read at each start. */
+const oneLanguage: Plugin = {
+  name: 'one-language',
+  setup(bundler) {
+    bundler.onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, ({ path }) => ({
+      contents: "export { default as en } from './en.js'",
+      resolveDir: dirname(path),
+    }))
+  },
+}
+
 const result = await build({
   absWorkingDir: root,
   entryPoints: { 'mcp-sidecar': 'src/main.ts' },
@@ -41,6 +52,7 @@ const result = await build({
   sourcemap: values.sourcemap ? 'linked' : false,
   legalComments: 'external',
   metafile: true,
+  plugins: [oneLanguage],
   logLevel: 'warning',
   define: { MCP_SIDECAR_VERSION: JSON.stringify(manifest.version) },
   // CommonJS dependencies call `require` for Node's own modules, which an ES module has only by this.
