@@ -58,22 +58,30 @@ async function load(name: string, n: number, parallel: number): Promise<Ends> {
   return ends
 }
 
-/** Looks at `/livez` all the while. @returns the longest that it took, ms. */
-function watchLivez(): () => Promise<number> {
-  let most = 0
+/** Less than the shortest time for which a stopped reader would hold an event loop that waits for it, ms. */
+const FROZEN_MS = 3000
+
+/** Looks at `/livez` all the while. @returns how long it took, ms; machine and load are shared with the clients. */
+function watchLivez(): () => Promise<{ most: number; text: string }> {
+  const times: number[] = []
   let isOver = false
   const watching = (async () => {
     while (!isOver) {
       const { status, ms } = await running.probe('/livez')
       expect(status).toBe(200)
-      most = Math.max(most, ms)
+      times.push(ms)
       await new Promise(resolve => setTimeout(resolve, 10))
     }
   })()
   return async () => {
     isOver = true
     await watching
-    return most
+    times.sort((a, b) => a - b)
+    const [median, most] = [times[times.length >> 1] ?? 0, times.at(-1) ?? 0]
+    return {
+      most,
+      text: `/livez in ${median.toFixed(1)} ms (median of ${times.length}), ${most.toFixed(1)} ms at most`,
+    }
   }
 }
 
@@ -123,8 +131,8 @@ describe('under block', () => {
     const after = await load('after', 50, 10)
     expect(after.answered.length).toBeGreaterThan(0)
     const slowest = await livez()
-    console.info(`stopped reader: /livez at most ${slowest.toFixed(1)} ms, memory +${grown.toFixed(1)} MiB`)
-    expect(slowest).toBeLessThan(1000)
+    console.info(`stopped reader: ${slowest.text}, memory +${grown.toFixed(1)} MiB`)
+    expect(slowest.most).toBeLessThan(FROZEN_MS)
     expect(grown).toBeLessThan(96)
 
     running.child.kill('SIGTERM')
@@ -145,8 +153,8 @@ describe('under block', () => {
     await new Promise(resolve => setTimeout(resolve, 80))
     running.reader.kill('SIGCONT')
     const slowest = await livez()
-    console.info(`slow reader: /livez at most ${slowest.toFixed(1)} ms`)
-    expect(slowest).toBeLessThan(1000)
+    console.info(`slow reader: ${slowest.text}`)
+    expect(slowest.most).toBeLessThan(FROZEN_MS)
     running.child.kill('SIGTERM')
     expect(await running.ended).toBe(0)
     expect(accountOf(linesOf(await running.allText()))).toEqual(accountOfClients(ends))
@@ -197,8 +205,8 @@ describe('under drop', () => {
     expect(seen.blocked).toBe(0)
     expect(seen.answered.length).toBeGreaterThan(0)
     const slowest = await livez()
-    console.info(`stopped reader under drop: /livez at most ${slowest.toFixed(1)} ms`)
-    expect(slowest).toBeLessThan(1000)
+    console.info(`stopped reader under drop: ${slowest.text}`)
+    expect(slowest.most).toBeLessThan(FROZEN_MS)
     const dropped = Number(/^mcp_sidecar_audit_dropped_total (\d+)$/m.exec((await running.probe('/metrics')).text)?.[1])
     expect(dropped).toBeGreaterThan(0)
     running.reader.kill('SIGCONT')
