@@ -44,12 +44,12 @@ export class Lab {
    * Starts a process whose stdout is a pipe that somebody reads, as under a container runtime. (What Node calls a pipe
    * to a child is a socket, which costs more to write to and cannot be opened as /dev/stdout.)
    */
-  spawnPiped(command: string, args: readonly string[]): ChildProcess {
+  spawnPiped(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
     const fifo = path.join(this.work, `stdout-${this.#children.length}`)
     execFileSync('mkfifo', [fifo])
     this.spawn('sh', ['-c', `exec cat < ${fifo} > /dev/null`])
     const fd = openSync(fifo, 'w')
-    const child = this.spawn(command, args, { stdio: ['ignore', fd, 'inherit'] })
+    const child = this.spawn(command, args, { stdio: ['ignore', fd, 'ignore'], env: { ...process.env, ...env } })
     closeSync(fd)
     return child
   }

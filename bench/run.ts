@@ -1,94 +1,249 @@
-import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
-import { cpuMicros, freePort, Lab, median, type Pki, root } from './lab.ts'
-import type { LoadOptions, LoadResult } from './load.ts'
-import { PEERS, type Peer, type PeerName, startPeer } from './peers/start.ts'
+import { anonymousKib, freePort, Lab, median, type Pki, sleep } from './lab.ts'
+import { type CallSample, measureCalls, measureHandshakes, measureStreams } from './measure.ts'
+import { PEERS, type Peer, type PeerName, type PeerSetting, startPeer, startSidecar } from './peers/start.ts'
+import { type Bar, type Table, textOf, writeReport } from './report.ts'
 
 /**
- * CPU microseconds (user + system, of all processes of the peer) per proxied `tools/call`, in alternating rounds of one
- * run, so that what else the machine does falls on all of them alike. Only the ratios mean anything on another machine.
+ * The sidecar with everything on beside its peers, in alternating rounds of one run: CPU of one call by default, and
+ * with `--all` latency at half of capacity, handshakes, memory, idle streams and the time from exec to ready as well.
+ * bench/README.md says how to read what it prints and writes.
  */
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '3' },
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '2' },
     connections: { type: 'string', default: '16' },
     bytes: { type: 'string', default: '200' },
     http2: { type: 'boolean', default: false },
     only: { type: 'string', default: PEERS.join(',') },
     build: { type: 'string', multiple: true, default: [] },
-    warmup: { type: 'string', default: '20000' },
+    warmup: { type: 'string', default: '15000' },
+    all: { type: 'boolean', default: false },
+    latency: { type: 'boolean', default: false },
+    handshakes: { type: 'boolean', default: false },
+    memory: { type: 'boolean', default: false },
+    streams: { type: 'string', default: '1000' },
+    ready: { type: 'boolean', default: false },
   },
 })
+const rounds = Number(values.rounds)
+const seconds = Number(values.seconds)
+const connections = Number(values.connections)
+const warmup = Number(values.warmup)
 
 const lab = new Lab()
 try {
-  const pki = await lab.mintPki()
-  const upstreamPort = await freePort()
-  await lab.node('bench/peers/upstream.ts', [String(upstreamPort)])
-  const peers: Peer[] = []
-  for (const name of values.only.split(',') as PeerName[]) {
-    const started = await startPeer(name, { lab, pki, upstreamPort, builds: values.build })
-    if (typeof started === 'string') say(`${name} is left out: ${started}`)
-    else peers.push(...started)
-  }
-  const samples = new Map<Peer, Sample[]>(peers.map(peer => [peer, []]))
-  for (const peer of peers) await measure(peer, pki, Number(values.warmup))
-  for (let round = 0; round < Number(values.rounds); round++) {
-    for (const peer of peers) samples.get(peer)?.push(await measure(peer, pki, 0))
-  }
-  for (const [peer, own] of samples) {
-    const floor = median(samples.get(peers[0] as Peer)?.map(({ cpu }) => cpu) ?? [])
-    const cpu = median(own.map(sample => sample.cpu))
-    const ratios = own.map((sample, i) => sample.cpu / (samples.get(peers[0] as Peer)?.[i]?.cpu ?? 1))
-    say(
-      `${peer.name.padEnd(12)} ${cpu.toFixed(1).padStart(7)} µs  ${(cpu / floor).toFixed(2)} ×  (paired ${median(ratios).toFixed(2)} ×)  ` +
-        `${median(own.map(s => s.requests / s.seconds))
-          .toFixed(0)
-          .padStart(
-            6,
-          )}/s  p50 ${median(own.map(s => s.p50)).toFixed(0)}  p99 ${median(own.map(s => s.p99)).toFixed(0)}  errors ${own.reduce((n, s) => n + s.errors, 0)}`,
-    )
-  }
+  await main()
 } finally {
   await lab.close()
 }
 
-interface Sample extends LoadResult {
-  readonly cpu: number
+async function main(): Promise<void> {
+  const pki = await lab.mintPki()
+  const upstreamPort = await freePort()
+  await lab.node('bench/peers/upstream.ts', [String(upstreamPort)])
+  const setting: PeerSetting = { lab, pki, upstreamPort, builds: values.build }
+  const peers: Peer[] = []
+  for (const name of values.only.split(',') as PeerName[]) {
+    const started = await startPeer(name, setting)
+    if (typeof started === 'string') say(`${name} is left out: ${started}`)
+    else peers.push(...started)
+  }
+  const tables: Table[] = []
+  const show = (table: Table): void => {
+    tables.push(table)
+    say(textOf(table))
+  }
+
+  let bars: Bar[] = []
+  let capacity = 0
+  for (const isHttp2 of values.all ? [false, true] : [values.http2]) {
+    for (const bytes of values.bytes.split(',').map(sizeOf)) {
+      const samples = await inTurns(peers, pki, { connections, seconds, bodyBytes: bytes, isHttp2 })
+      const about = `${bytes} bytes each way, ${isHttp2 ? 'HTTP/2' : 'HTTP/1.1'}, ${connections} connections, ${rounds} rounds of ${seconds} s, medians`
+      show(cpuTable(`CPU of one call: ${about}`, peers, samples))
+      if (bars.length === 0)
+        bars = peers.map(peer => ({ name: peer.name, value: median(samplesOf(samples, peer, 'cpu')) }))
+      if (capacity === 0) capacity = capacityOf(samples)
+    }
+  }
+  if (values.all || values.latency) show(await latencyTable(peers, pki, capacity / 2))
+  if (values.all || values.handshakes) show(await handshakeTable(peers, pki))
+  if (values.all || values.memory) show(await memoryTable(pki, setting))
+  if (values.all || values.ready) show(await readyTable(setting))
+  say(`\nwritten to ${writeReport(tables, bars, `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim())}`)
 }
 
-async function measure(peer: Peer, pki: Pki, warmupCalls: number): Promise<Sample> {
-  const load: LoadOptions = {
-    port: peer.port,
-    connections: Number(values.connections),
-    seconds: warmupCalls > 0 ? 0.1 : Number(values.seconds),
-    bodyBytes: Number(values.bytes),
-    isHttp2: values.http2,
-    pki: { ca: pki.ca, cert: pki.cert, key: pki.key },
-    headers: {
-      'X-User-ID': 'ada@acme.example',
-      'X-Org-ID': 'acme',
-      'X-User-Scopes': 'mcp.read mcp.write',
-      'MCP-Protocol-Version': '2025-11-25',
-    },
-    warmupMs: 300,
-    warmupCalls,
+type Samples = ReadonlyMap<Peer, readonly CallSample[]>
+
+async function inTurns(peers: readonly Peer[], pki: Pki, load: Parameters<typeof measureCalls>[3]): Promise<Samples> {
+  const samples = new Map<Peer, CallSample[]>(peers.map(peer => [peer, []]))
+  // Large bodies are fewer calls for the same time; V8 is warm after those of 200 bytes.
+  const warmupCalls = load.bodyBytes > 1000 ? Math.ceil(warmup / 20) : warmup
+  for (const peer of peers) await measureCalls(lab, peer, pki, { ...load, seconds: 0.1, warmupCalls })
+  for (let round = 0; round < rounds; round++) {
+    for (const peer of peers) samples.get(peer)?.push(await measureCalls(lab, peer, pki, load))
   }
-  const child = lab.spawn(process.execPath, ['bench/load.ts', JSON.stringify(load)], { cwd: root })
-  let before = 0
-  let cpu = 0
-  let text = ''
-  for await (const chunk of child.stdout ?? []) {
-    text += String(chunk)
-    if (before === 0 && text.includes('measuring\n')) before = cpuMicros(peer.pid)
-    if (cpu === 0 && text.includes('measured\n')) cpu = cpuMicros(peer.pid) - before
+  return samples
+}
+
+function cpuTable(title: string, peers: readonly Peer[], samples: Samples): Table {
+  const cpuOf = (name: string): number => {
+    const peer = peers.find(one => one.name === name)
+    return peer === undefined ? Number.NaN : median(samplesOf(samples, peer, 'cpu'))
   }
-  const result = JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as LoadResult
-  return { ...result, cpu: cpu / Math.max(1, result.requests) }
+  const rows = peers.map(peer => {
+    const own = samples.get(peer) ?? []
+    const cpu = median(samplesOf(samples, peer, 'cpu'))
+    return [
+      peer.name,
+      cpu.toFixed(1),
+      ratio(cpu, cpuOf('floor')),
+      ratio(cpu, cpuOf('nginx-lua')),
+      median(own.map(sample => sample.requests / sample.seconds)).toFixed(0),
+      String(own.reduce((sum, sample) => sum + sample.errors, 0)),
+      peer.about,
+    ]
+  })
+  return {
+    title,
+    about: 'User and system time of all processes of the peer, over the calls that were answered.',
+    head: ['peer', 'CPU µs', '× floor', '× nginx-lua', 'calls/s', 'errors', 'what it is'],
+    rows,
+  }
+}
+
+/** Calls a second of the slowest proxy; everybody is then asked for half of that. */
+function capacityOf(samples: Samples): number {
+  const rates = [...samples].map(([, own]) => median(own.map(sample => sample.requests / sample.seconds)))
+  return Math.min(...rates)
+}
+
+async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Promise<Table> {
+  const load = { connections, seconds: Math.max(3, seconds), bodyBytes: 200, isHttp2: false, rate }
+  const samples = new Map<Peer, CallSample[]>(peers.map(peer => [peer, []]))
+  for (let round = 0; round < rounds; round++) {
+    for (const peer of peers) samples.get(peer)?.push(await measureCalls(lab, peer, pki, load))
+  }
+  const of = (peer: Peer, field: 'p50' | 'p99' | 'p999'): number => median(samplesOf(samples, peer, field))
+  const floor = peers.find(peer => peer.name === 'floor')
+  const fields = ['p50', 'p99', 'p999'] as const
+  return {
+    title: `Latency at ${rate.toFixed(0)} calls/s, half of what the slowest takes`,
+    about: 'In µs, and what is added to the floor, medians of the rounds.',
+    head: ['peer', 'p50', 'p99', 'p99.9', 'added p50', 'added p99', 'added p99.9'],
+    rows: peers.map(peer => [
+      peer.name,
+      ...fields.map(field => of(peer, field).toFixed(0)),
+      ...fields.map(field => (floor === undefined ? '-' : (of(peer, field) - of(floor, field)).toFixed(0))),
+    ]),
+  }
+}
+
+async function handshakeTable(peers: readonly Peer[], pki: Pki): Promise<Table> {
+  const rows: string[][] = []
+  for (const peer of peers) {
+    const { perSecond, cpu } = await measureHandshakes(lab, peer, pki, Math.max(2, seconds))
+    rows.push([peer.name, perSecond.toFixed(0), cpu.toFixed(0)])
+  }
+  return {
+    title: 'Handshakes: TLS 1.3, full, with a client certificate, 8 at a time',
+    about: 'The rate is as much the generator’s as the peer’s; the CPU is the peer’s alone.',
+    head: ['peer', 'handshakes/s', 'CPU µs each'],
+    rows,
+  }
+}
+
+async function memoryTable(pki: Pki, setting: PeerSetting): Promise<Table> {
+  const count = Number(values.streams)
+  const rows: string[][] = []
+  for (const name of values.only.split(',') as PeerName[]) {
+    // Each figure is of a process of its own: what one experiment has freed, the next would take for nothing.
+    const idle = await inFreshPeer(name, setting, async peer => {
+      await sleep(3000)
+      return anonymousKib(peer.pid)
+    })
+    if (idle === undefined) continue
+    const most = await inFreshPeer(name, setting, peer => mostUnderLoad(peer, pki))
+    const row = [name, mib(idle), mib(most ?? 0)]
+    for (const isHttp2 of [false, true]) {
+      const streams = await inFreshPeer(name, setting, async peer => {
+        await measureCalls(lab, peer, pki, { connections: 16, seconds: 1, bodyBytes: 200, isHttp2 })
+        return measureStreams(lab, peer, pki, count, isHttp2)
+      })
+      row.push(name === 'floor' || name === 'bare' ? '-' : `${streams?.kibEach.toFixed(0)} (${streams?.open} open)`)
+    }
+    rows.push(row)
+  }
+  return {
+    title: 'Memory: RssAnon of all processes of the peer',
+    about: `Idle is before the first call; load is the most seen in 10 s with 64 connections; then KiB for each of ${count} idle event streams, on connections of their own and a hundred on each HTTP/2 connection.`,
+    head: ['peer', 'idle MiB', 'load MiB', 'KiB a stream, HTTP/1.1', 'KiB a stream, HTTP/2'],
+    rows,
+  }
+}
+
+async function inFreshPeer<T>(
+  name: PeerName,
+  setting: PeerSetting,
+  measure: (peer: Peer) => Promise<T>,
+): Promise<T | undefined> {
+  const started = await startPeer(name, setting)
+  if (typeof started === 'string') return undefined
+  const [peer, ...others] = started
+  try {
+    return peer === undefined ? undefined : await measure(peer)
+  } finally {
+    await Promise.all([peer, ...others].map(one => one?.stop()))
+  }
+}
+
+async function mostUnderLoad(peer: Peer, pki: Pki): Promise<number> {
+  let most = 0
+  const watch = setInterval(() => {
+    most = Math.max(most, anonymousKib(peer.pid))
+  }, 100)
+  await measureCalls(lab, peer, pki, { connections: 64, seconds: 10, bodyBytes: 200, isHttp2: false })
+  clearInterval(watch)
+  return most
+}
+
+async function readyTable(setting: PeerSetting): Promise<Table> {
+  const times: number[] = []
+  let about = ''
+  for (let i = 0; i < 5; i++) {
+    const peer = await startSidecar(`ready-${i}`, undefined, setting)
+    times.push(peer.readyMs ?? Number.NaN)
+    about = peer.about
+    await peer.stop()
+  }
+  return {
+    title: 'Exec to ready',
+    about: `From the start of the process to the first 200 of /readyz, five starts, ms: ${about}.`,
+    head: ['median', 'all'],
+    rows: [[median(times).toFixed(0), times.map(ms => ms.toFixed(0)).join(' ')]],
+  }
+}
+
+function samplesOf(samples: Samples, peer: Peer, field: keyof CallSample): number[] {
+  return (samples.get(peer) ?? []).map(sample => sample[field])
+}
+
+function ratio(value: number, to: number): string {
+  return Number.isNaN(to) ? '-' : (value / to).toFixed(2)
+}
+
+function mib(kib: number): string {
+  return (kib / 1024).toFixed(1)
+}
+
+/** `16KiB` as bytes. */
+function sizeOf(text: string): number {
+  const unit = text.endsWith('KiB') ? 1024 : text.endsWith('MiB') ? 1024 * 1024 : 1
+  return Number.parseInt(text, 10) * unit
 }
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`)
 }
-void performance

@@ -22,6 +22,7 @@ peers:
     mayAssert: { users: ["*"], orgs: [acme], scopes: [mcp.read, mcp.write], roles: [developer], emails: ["*@acme.example"] }
 unsafeAnyPeer: true
 drain: { lameDuck: 0s, grace: 2s }
+limits: { connections: 4000, handshakes: 1000, streamsPerUser: 4000 }
 identity: { source: headers, required: true }
 policy:
   rules:

@@ -1,7 +1,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { performance } from 'node:perf_hooks'
-import { freePort, isInstalled, type Lab, type Pki, root, sleep, untilOpen } from '../lab.ts'
+import { freePort, isInstalled, type Lab, type Pki, root, untilOpen } from '../lab.ts'
+import { untilReady } from '../measure.ts'
 import { sidecarConfig } from './sidecar-config.ts'
 
 /** Something that terminates mTLS on loopback and answers calls, from the upstream or, the floor, by itself. */
@@ -39,7 +40,7 @@ export async function startPeer(name: PeerName, setting: PeerSetting): Promise<P
       return [await startOwn('bare', [String(setting.upstreamPort)], about, setting)]
     }
     case 'sidecar': {
-      if (setting.builds.length === 0) return [await startSidecar(name, defaultEntry(), setting)]
+      if (setting.builds.length === 0) return [await startSidecar(name, undefined, setting)]
       const peers: Peer[] = []
       for (const build of setting.builds) {
         const [label, ...rest] = build.split('=') as [string, ...string[]]
@@ -82,32 +83,27 @@ async function startOwn(name: 'floor' | 'bare', more: string[], about: string, a
 /** Starts the sidecar with everything on; its audit lines go to a pipe that is read and dropped. */
 export async function startSidecar(
   name: string,
-  entry: string,
+  entry: string | undefined,
   { lab, pki, upstreamPort }: Pick<PeerSetting, 'lab' | 'pki' | 'upstreamPort'>,
-  nodeArgs: readonly string[] = [],
+  nodeArgs: readonly string[] = IMAGE_FLAGS,
 ): Promise<Peer> {
   const [port, admin] = [await freePort(), await freePort()]
   const dir = lab.dir(name)
   const file = path.join(dir, 'sidecar.yaml')
   const operationsSocket = path.join(dir, 'ops.sock')
   writeFileSync(file, sidecarConfig({ port, admin, upstreamPort, pki, operationsSocket }))
+  const program = entry ?? defaultEntry()
   const from = performance.now()
-  const child = lab.spawnPiped(process.execPath, [...nodeArgs, entry, 'run', '--config', file])
-  const isReady = async (): Promise<boolean> =>
-    (await fetch(`http://127.0.0.1:${admin}/readyz`).catch(() => undefined))?.ok === true
-  while (!(await isReady())) {
-    if (child.exitCode !== null || performance.now() - from > 20_000) throw new Error(`${entry} did not become ready`)
-    await sleep(2)
-  }
-  return {
-    name,
-    port,
-    pid: child.pid ?? 0,
-    about: `${path.relative(root, entry)} with everything on, Node ${process.versions.node}`,
-    stop: () => lab.stop(child),
-    readyMs: performance.now() - from,
-  }
+  const child = lab.spawnPiped(process.execPath, [...nodeArgs, program, 'run', '--config', file], {
+    NODE_COMPILE_CACHE: lab.dir('compile-cache'),
+  })
+  const readyMs = await untilReady(`http://127.0.0.1:${admin}/readyz`, from, () => child.exitCode !== null)
+  const about = `${path.relative(root, program)} with everything on, Node ${process.versions.node} ${nodeArgs.join(' ')}`
+  return { name, port, pid: child.pid ?? 0, about, stop: () => lab.stop(child), readyMs }
 }
+
+/** What the image sets, for a container of 128 MiB. */
+const IMAGE_FLAGS = ['--max-semi-space-size=4', '--max-old-space-size=64']
 
 const LUA_MODULE = '/usr/lib/nginx/modules/ngx_http_lua_module.so'
 
