@@ -195,7 +195,7 @@ async function inFreshPeer<T>(
   try {
     return peer === undefined ? undefined : await measure(peer)
   } finally {
-    await Promise.all([peer, ...others].map(one => one?.stop()))
+    for (const one of [peer, ...others]) await one?.stop()
   }
 }
 
