@@ -18,7 +18,7 @@ export type Seen =
 
 /** Calls of gateways that go on whatever happens, each with an id by which it is found again in every log. */
 export class ChaosLoad implements GatewayLoad {
-  readonly counts: LoadCounts = { answered: 0, connected: 0, repeated: 0 }
+  readonly counts: LoadCounts = { answered: 0, connected: 0, repeated: 0, turnedAway: 0 }
   readonly failures: string[] = []
   readonly seen = new Map<string, Seen>()
   readonly reasons = new Map<string, number>()

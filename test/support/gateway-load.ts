@@ -18,6 +18,8 @@ export interface LoadCounts {
   connected: number
   /** Sent once more, because the connection was going and it was said that nothing of the request had been taken. */
   repeated: number
+  /** Refused because the sidecar had too much to do: before TLS had begun, or with 503 and that reason. */
+  turnedAway: number
 }
 
 export interface GatewayLoad {
@@ -40,6 +42,8 @@ export interface GatewayLoadOptions {
   readonly protocol?: 'HTTP/1.1' | 'HTTP/2'
   /** Between an answer and the next request of the same connection, ms. */
   readonly pauseMs: number
+  /** Who is turned away comes again, as gateways do, and it is only counted; it is a failure when absent. */
+  readonly retriesTurnedAway?: boolean
 }
 
 /**
@@ -53,7 +57,7 @@ export function startGatewayLoad(options: GatewayLoadOptions): GatewayLoad {
 }
 
 class Load implements GatewayLoad {
-  readonly counts: LoadCounts = { answered: 0, connected: 0, repeated: 0 }
+  readonly counts: LoadCounts = { answered: 0, connected: 0, repeated: 0, turnedAway: 0 }
   readonly failures: string[] = []
   readonly #options: GatewayLoadOptions
   #credential: Credential
@@ -110,12 +114,15 @@ class Load implements GatewayLoad {
           this.counts.repeated++
           continue
         }
-        if (answer.status !== 200 || (JSON.parse(answer.text) as { id?: unknown }).id !== id)
+        if (this.#options.retriesTurnedAway === true && answer.text.includes('"reason":"sidecar_overloaded"'))
+          this.counts.turnedAway++
+        else if (answer.status !== 200 || (JSON.parse(answer.text) as { id?: unknown }).id !== id)
           this.failures.push(`${id}: ${answer.status} ${answer.text}`)
         else this.counts.answered++
         lane.epoch = epoch
       } catch (error) {
-        this.failures.push(`${id} on ${connection.name}: ${String(error)}`)
+        if (this.#options.retriesTurnedAway === true && !connection.hasBegun()) this.counts.turnedAway++
+        else this.failures.push(`${id} on ${connection.name}: ${String(error)}`)
         connection.close()
         connection = undefined
         // A server that is gone for good must not be asked a thousand times a second.
@@ -133,6 +140,8 @@ const PROTOCOLS = ['HTTP/1.1', 'HTTP/2'] as const
 interface Lane {
   readonly name: string
   isGoing(): boolean
+  /** TLS was once established as far as the client can tell, so that something of a request may have been sent. */
+  hasBegun(): boolean
   ask(body: string): Promise<{ status: number; text: string } | 'not taken'>
   close(): void
 }
@@ -140,9 +149,11 @@ interface Lane {
 function openHttp1(port: number, credential: Credential): Lane {
   const agent = new https.Agent({ keepAlive: true, maxSockets: 1 })
   let isGoing = false
+  let hasBegun = false
   return {
     name: 'HTTP/1.1',
     isGoing: () => isGoing,
+    hasBegun: () => hasBegun,
     ask: body =>
       new Promise((resolve, reject) => {
         const request = https.request(
@@ -157,6 +168,7 @@ function openHttp1(port: number, credential: Credential): Lane {
             })
           },
         )
+        if (!hasBegun) request.on('socket', socket => socket.once('secureConnect', () => (hasBegun = true)))
         // An idle connection that has ended is no longer in the agent's pool; one that ends just now is a failure.
         request.on('error', reject)
         request.end(body)
@@ -170,6 +182,8 @@ function openHttp2(port: number, credential: Credential): Lane {
   let isGoing = false
   let lastTaken = Number.POSITIVE_INFINITY
   let failed: Error | undefined
+  let hasBegun = false
+  session.on('connect', () => (hasBegun = true))
   session.on('goaway', (_code, lastStreamId) => {
     isGoing = true
     lastTaken = lastStreamId
@@ -177,12 +191,15 @@ function openHttp2(port: number, credential: Credential): Lane {
   session.on('error', error => {
     failed = error
   })
+  let isOver = false
   session.on('close', () => {
     isGoing = true
+    isOver = true
   })
   return {
     name: 'HTTP/2',
     isGoing: () => isGoing || session.closed || session.destroyed,
+    hasBegun: () => hasBegun,
     ask: body =>
       new Promise((resolve, reject) => {
         if (failed !== undefined) return reject(failed)
@@ -200,7 +217,10 @@ function openHttp2(port: number, credential: Credential): Lane {
           // RFC 9113 §6.8, §8.7: these have not been taken, and may be sent again whatever they ask for.
           const isRefused = stream.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM
           if (isRefused || (stream.id !== undefined && stream.id > lastTaken)) return resolve('not taken')
-          reject(failed ?? new Error(`the stream ended with code ${stream.rstCode} and status ${status}`))
+          const ended = new Error(`the stream ended with code ${stream.rstCode} and status ${status}`)
+          // A session that fails ends its streams first, all with code 2, and says afterwards why it did.
+          if (session.destroyed && !isOver) session.once('close', () => reject(failed ?? ended))
+          else reject(failed ?? ended)
         })
         stream.end(body)
       }),

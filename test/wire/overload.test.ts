@@ -1,6 +1,7 @@
 import https from 'node:https'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
+import { startGatewayLoad } from '../support/gateway-load.ts'
 import { send, toolCall } from '../support/request.ts'
 import { startAnsweringServer } from '../support/rotation.ts'
 import { type RunningSidecar, startTestSidecar } from '../support/sidecar.ts'
@@ -49,4 +50,28 @@ test('when memory runs out, newcomers go first, then a share of the calls, and p
   memoryShare = 0.5
   await said('normal')
   expect((await send(running, { body: toolCall('search_docs') })).status).toBe(200)
+})
+
+test('gateways that are turned away were sent nothing, come again, and stand in the log', async () => {
+  let share = 0.9
+  const busy = await startTestSidecar(upstream.url, () => {}, { overload: { memoryShare: () => share } })
+  await eventually(() => busy.log.some(line => line.includes('load is busy')))
+  const { cert, key } = busy.pki.gateway.tls
+  const gateways = { port: busy.port, credential: { cert, key, ca: busy.pki.ca.cert }, connections: 2, pauseMs: 5 }
+
+  const impatient = startGatewayLoad(gateways)
+  await eventually(() => impatient.failures.length >= 4)
+  await impatient.stop()
+  for (const failure of impatient.failures) expect(failure).toMatch(/before secure TLS|ECONNRESET/)
+
+  const patient = startGatewayLoad({ ...gateways, retriesTurnedAway: true })
+  await eventually(() => patient.counts.turnedAway >= 4)
+  share = 0.5
+  await eventually(() => patient.counts.answered >= 4)
+  await patient.stop()
+  await busy.stop()
+  expect(patient.failures).toEqual([])
+  const logged = busy.lines.filter(line => line['decision']?.reason === 'OVERLOADED')
+  const turnedAway = logged.reduce((sum, line) => sum + Number(line['count'] ?? 1), 0)
+  expect(turnedAway).toBe(patient.counts.turnedAway + impatient.failures.length)
 })
