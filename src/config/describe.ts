@@ -1,12 +1,13 @@
 import type { JsonObject, JsonValue } from '../core/json.ts'
-import { configJsonSchema } from './json-schema.ts'
 import type { Loaded } from './load.ts'
 
 /**
  * The whole configuration in force, in the words of the file, with its defaults filled in: `${NAME}` stays `${NAME}`,
  * and a password in a URL is not shown. For `GET /config` on the operations socket.
  */
-export function describeConfig(loaded: Pick<Loaded, 'written'>): JsonObject {
+export async function describeConfig(loaded: Pick<Loaded, 'written'>): Promise<JsonObject> {
+  // Whoever is never asked need not hold what makes the schema.
+  const { configJsonSchema } = await import('./json-schema.ts')
   return withDefaults(configJsonSchema(), loaded.written) as JsonObject
 }
 

@@ -1,7 +1,7 @@
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type ServerType, serve } from '@hono/node-server'
-import { Hono } from 'hono'
 import type { SocketAddress } from '../config/config.ts'
+import { json, type PlainAnswer, type PlainHandler, plainListener, text } from './plain-http.ts'
 
 /** One thing that a probe looks at, in words for whoever reads the probe's answer at night. */
 export interface Check {
@@ -25,72 +25,66 @@ export interface AdminHandlers {
 /** The plain HTTP plane for the kubelet and Prometheus: probes and metrics, GET only, no word about callers. */
 export class AdminServer {
   readonly #address: SocketAddress
-  readonly #app: Hono
-  #server: ServerType | undefined
+  readonly #server: Server
 
   constructor(address: SocketAddress, handlers: AdminHandlers) {
     this.#address = address
-    this.#app = adminApp(handlers)
+    this.#server = createServer(plainListener(adminHandler(handlers), () => text('internal fault\n', 500)))
   }
 
   /** @returns the port that is listened on. */
   start(): Promise<number> {
     return new Promise((resolve, reject) => {
       const { host, port } = this.#address
-      const server = serve({ fetch: this.#app.fetch, hostname: host, port }, info =>
-        resolve((info as AddressInfo).port),
-      )
-      server.once('error', reject)
-      this.#server = server
+      this.#server.once('error', reject)
+      this.#server.listen(port, host, () => resolve((this.#server.address() as AddressInfo).port))
     })
   }
 
   stop(): void {
-    this.#server?.close()
-    if (this.#server !== undefined && 'closeAllConnections' in this.#server) this.#server.closeAllConnections()
+    this.#server.close()
+    this.#server.closeAllConnections()
   }
 }
 
-function adminApp(handlers: AdminHandlers): Hono {
-  const app = new Hono()
-  const probes: Record<string, () => readonly Check[]> = {
-    '/livez': handlers.live,
-    '/health': handlers.live,
-    '/readyz': handlers.ready,
-    '/ready': handlers.ready,
-    '/startupz': handlers.started,
+function adminHandler(handlers: AdminHandlers): PlainHandler {
+  const probes = new Map<string, () => readonly Check[]>([
+    ['/livez', handlers.live],
+    ['/health', handlers.live],
+    ['/readyz', handlers.ready],
+    ['/ready', handlers.ready],
+    ['/startupz', handlers.started],
+  ])
+  return ({ method, path, accept }) => {
+    if (method !== 'GET') return text('GET only\n', 405, { Allow: 'GET' })
+    const checks = probes.get(path)
+    if (checks !== undefined) return probeAnswer(checks())
+    if (path === '/metrics') return metricsAnswer(handlers, accept)
+    const [container, probe] = appProbeOf(path) ?? []
+    if (container !== undefined && probe !== undefined) return appHealthAnswer(handlers, container, probe)
+    return text('not found\n', 404)
   }
-  for (const [path, checks] of Object.entries(probes)) {
-    app.get(path, context => {
-      const found = checks()
-      const ok = found.every(check => check.ok || check.informational === true)
-      context.header('Cache-Control', 'no-store')
-      return context.json(
-        {
-          status: ok ? 'ok' : 'unavailable',
-          checks: Object.fromEntries(found.map(({ name, ok: good, detail }) => [name, { ok: good, detail }])),
-        },
-        ok ? 200 : 503,
-      )
-    })
-  }
-  app.get('/metrics', async context => {
-    const { body, contentType } = await handlers.metrics(
-      (context.req.header('accept') ?? '').includes('application/openmetrics-text'),
-    )
-    return context.body(body, 200, { 'Content-Type': contentType })
-  })
-  app.get('/app-health/:container/:probe', async context => {
-    const { container, probe } = context.req.param()
-    const result = await handlers.appHealth(container, probe)
-    if (result === undefined) return context.text('no such probe\n', 404)
-    return context.text(result.body, result.status as 200)
-  })
-  app.all('*', context =>
-    context.req.method === 'GET' || context.req.method === 'HEAD'
-      ? context.text('not found\n', 404)
-      : context.text('GET only\n', 405, { Allow: 'GET' }),
-  )
-  app.onError((_error, context) => context.text('internal fault\n', 500))
-  return app
+}
+
+function probeAnswer(found: readonly Check[]): PlainAnswer {
+  const ok = found.every(check => check.ok || check.informational === true)
+  const checks = Object.fromEntries(found.map(({ name, ok: good, detail }) => [name, { ok: good, detail }]))
+  return json({ status: ok ? 'ok' : 'unavailable', checks }, ok ? 200 : 503, { 'Cache-Control': 'no-store' })
+}
+
+async function metricsAnswer(handlers: AdminHandlers, accept: string): Promise<PlainAnswer> {
+  const { body, contentType } = await handlers.metrics(accept.includes('application/openmetrics-text'))
+  return { status: 200, body, headers: { 'Content-Type': contentType } }
+}
+
+async function appHealthAnswer(handlers: AdminHandlers, container: string, probe: string): Promise<PlainAnswer> {
+  const result = await handlers.appHealth(container, probe)
+  return result === undefined ? text('no such probe\n', 404) : text(result.body, result.status)
+}
+
+/** `/app-health/<container>/<probe>`; the names are DNS labels and words of ours, so nothing in them is encoded. */
+function appProbeOf(path: string): readonly [string, string] | undefined {
+  const [root, plane, container, probe, more] = path.split('/', 5)
+  if (root !== '' || plane !== 'app-health' || !container || !probe || more !== undefined) return undefined
+  return [container, probe]
 }

@@ -1,9 +1,17 @@
 import type { Writable } from 'node:stream'
-import { type Logger, pino } from 'pino'
 import type { Redactor } from '../core/audit/redact.ts'
 
+/** Writes one line: `log.warn('what is the matter')`, `log.warn({ path }, 'what is the matter with it')`. */
+export interface LogMethod {
+  (message: string | Error): void
+  (fields: Readonly<Record<string, unknown>>, message: string): void
+}
+
 /** The operational log: JSON on stderr, for whoever runs the sidecar. It never blocks anything: it drops, and counts. */
-export interface Log extends Logger {
+export interface Log {
+  readonly info: LogMethod
+  readonly warn: LogMethod
+  readonly error: LogMethod
   /** Lines that stderr did not take, since the beginning. */
   droppedLines(): number
 }
@@ -11,39 +19,27 @@ export interface Log extends Logger {
 export interface LogOptions {
   /** `process.stderr`. */
   readonly stream: Writable
-  readonly level?: 'debug' | 'info' | 'warn' | 'error'
   /** What callers wrote gets into error messages as well; the same rules as for audit lines hold. */
   readonly redactor?: () => Redactor
 }
 
-export function createLog({ stream, level = 'info', redactor }: LogOptions): Log {
+export function createLog({ stream, redactor }: LogOptions): Log {
   const destination = new DroppingDestination(stream)
-  const log = pino(
-    {
-      level,
-      base: null,
-      serializers: { err: error => error },
-      messageKey: 'message',
-      timestamp: () => `,"timestamp":"${new Date().toISOString()}"`,
-      formatters: {
-        level: label => ({ level: label }),
-        log: fields => (redactor === undefined ? fields : (redactor().value(fields) as Record<string, unknown>)),
-      },
-      hooks: {
-        logMethod(args, method) {
-          const [first, ...rest] = args as [unknown, ...unknown[]]
-          const clean = (value: unknown): unknown => (redactor === undefined ? value : redactor().value(value))
-          // The fields are cleaned above; messages, and an error that is the only argument, are cleaned here.
-          method.apply(this, [
-            first instanceof Error || typeof first === 'string' ? clean(first) : first,
-            ...rest.map(clean),
-          ] as never)
-        },
-      },
-    },
-    destination,
-  )
-  return Object.assign(log, { droppedLines: () => destination.dropped })
+  const clean = (value: unknown): unknown => (redactor === undefined ? value : redactor().value(value))
+  const at =
+    (level: string): LogMethod =>
+    (about: string | Error | Readonly<Record<string, unknown>>, message?: string) => {
+      const isFields = typeof about === 'object' && !(about instanceof Error)
+      const fields = isFields ? (clean(about) as object) : {}
+      const said = clean(isFields ? message : about instanceof Error ? about.message : about)
+      destination.write(`${JSON.stringify({ level, timestamp: new Date().toISOString(), ...fields, message: said })}\n`)
+    }
+  return {
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    droppedLines: () => destination.dropped,
+  }
 }
 
 const MAX_WAITING_BYTES = 64 * 1024

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, type OpenMetricsContentType, type Metric as PromMetric, Registry } from 'prom-client'
+import type { OpenMetricsContentType, Metric as PromMetric, Registry } from 'prom-client'
 import type { Exchange } from '../core/audit/exchange.ts'
 import { outcomeOf } from '../core/audit/record.ts'
 import type { Verdict } from '../core/policy/verdict.ts'
@@ -47,8 +47,8 @@ export interface MetricsOptions {
 export class Metrics {
   readonly #now: () => number
   readonly #tools = new Set<string>()
-  readonly #text = new Registry()
-  readonly #open = new Registry<OpenMetricsContentType>()
+  readonly #ours: readonly Metric[]
+  #registries: Promise<Registries> | undefined
 
   readonly #toolCalls = new Counts('mcp_tool_calls_total', 'Tool calls by outcome.', ['tool', 'status'])
   readonly #toolSeconds = new Durations(
@@ -98,13 +98,12 @@ export class Metrics {
 
   constructor({ sources, policyTools, now }: MetricsOptions) {
     this.#now = now
-    this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
     this.learnTools(policyTools)
     // There from the beginning, so that the first failure is seen as an increase.
     for (const what of ['config', 'trust']) {
       for (const result of ['loaded', 'kept']) this.#reloads.counter(what, result)
     }
-    const ours: Metric[] = [
+    this.#ours = [
       this.#toolCalls,
       this.#toolSeconds,
       this.#httpSeconds,
@@ -116,14 +115,6 @@ export class Metrics {
       this.#reloads,
       ...readings(sources),
     ]
-    collectDefaultMetrics({ register: this.#text })
-    // Gauges whose names end in _total, which the format keeps for counters; the same without the suffix are there too.
-    for (const name of MISNAMED) this.#text.removeSingleMetric(name)
-    for (const metric of this.#text.getMetricsAsArray()) this.#open.registerMetric(inOpenMetrics(metric as never))
-    for (const metric of ours) {
-      this.#text.registerMetric(adapter(metric, false))
-      this.#open.registerMetric(adapter(metric, true))
-    }
   }
 
   /** Names that the upstream's own tool list has shown become labels of their own, up to a bound. */
@@ -175,8 +166,11 @@ export class Metrics {
     this.#reloads.counter(what, result).value++
   }
 
+  /** The first scrape loads what writes the formats and watches the runtime: the start has no time for it. */
   async render(openMetrics: boolean): Promise<{ body: string; contentType: string }> {
-    const registry = openMetrics ? this.#open : this.#text
+    this.#registries ??= newRegistries(this.#ours)
+    const { open, text } = await this.#registries
+    const registry = openMetrics ? open : text
     return { body: await registry.metrics(), contentType: registry.contentType }
   }
 
@@ -203,6 +197,28 @@ export class Metrics {
   #label(tool: string | undefined): string {
     return tool !== undefined && this.#tools.has(tool) ? tool : 'other'
   }
+}
+
+interface Registries {
+  readonly text: Registry
+  readonly open: Registry<OpenMetricsContentType>
+}
+
+/** The same metrics for both formats, the runtime's beside ours. */
+async function newRegistries(ours: readonly Metric[]): Promise<Registries> {
+  const { collectDefaultMetrics, Registry } = await import('prom-client')
+  const text = new Registry()
+  const open = new Registry<OpenMetricsContentType>()
+  open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+  collectDefaultMetrics({ register: text })
+  // Gauges whose names end in _total, which the format keeps for counters; the same without the suffix are there too.
+  for (const name of MISNAMED) text.removeSingleMetric(name)
+  for (const metric of text.getMetricsAsArray()) open.registerMetric(inOpenMetrics(metric as never))
+  for (const metric of ours) {
+    text.registerMetric(adapter(metric, false))
+    open.registerMetric(adapter(metric, true))
+  }
+  return { text, open }
 }
 
 /** The series of one method and route, by status. */

@@ -3,9 +3,8 @@ import { chmod, rename, unlink } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import { connect } from 'node:net'
 import { dirname, join } from 'node:path'
-import { getRequestListener } from '@hono/node-server'
-import { Hono } from 'hono'
 import type { JsonValue } from '../core/json.ts'
+import { json, type PlainAnswer, type PlainHandler, type PlainRequest, plainListener } from './plain-http.ts'
 
 /** What the operations socket can ask of the sidecar; `sidecar.ts` hands these in. */
 export interface OperationsHandlers {
@@ -14,7 +13,7 @@ export interface OperationsHandlers {
   /** Reads everything again that can be reloaded, and says of each what came of it. */
   reload(): Promise<readonly ReloadOutcome[]>
   /** The configuration in force, as `describeConfig` tells it. */
-  config(): JsonValue
+  config(): JsonValue | Promise<JsonValue>
   /** What each quota that concerns this caller holds. */
   explainQuotas(query: QuotaQuery): JsonValue | Promise<JsonValue>
   health(): { readonly ok: boolean; readonly checks: JsonValue }
@@ -47,7 +46,9 @@ export class OperationsServer {
 
   constructor(path: string, handlers: OperationsHandlers) {
     this.#path = path
-    this.#server = createServer(getRequestListener(operationsApp(handlers).fetch))
+    this.#server = createServer(
+      plainListener(operationsHandler(handlers), error => json({ error: error.message }, 500)),
+    )
     this.#server.maxConnections = 32
     this.#server.requestTimeout = 10_000
   }
@@ -90,33 +91,38 @@ export class OperationsServer {
   }
 }
 
-function operationsApp(handlers: OperationsHandlers): Hono {
-  const app = new Hono()
-  app.post('/drain', context => {
-    handlers.drain()
-    return context.json({ draining: true }, 202)
-  })
-  app.post('/reload', async context => context.json({ outcomes: await handlers.reload() }))
-  app.get('/config', context => context.json(handlers.config()))
-  app.get('/quotas/explain', async context => {
-    const { user, org, tool, peer, session } = context.req.query()
-    if (!user) return context.json({ error: 'user is needed' }, 400)
-    return context.json(await handlers.explainQuotas({ user, org, tool, peer, session }))
-  })
-  app.get('/health', context => {
-    const health = handlers.health()
-    return context.json({ ok: health.ok, checks: health.checks }, health.ok ? 200 : 503)
-  })
-  for (const path of ['/drain', '/reload']) app.all(path, context => refuse(context.req.method, 'POST'))
-  for (const path of ['/config', '/quotas/explain', '/health'])
-    app.all(path, context => refuse(context.req.method, 'GET'))
-  app.notFound(context => context.json({ error: `there is no ${context.req.path}` }, 404))
-  app.onError((error, context) => context.json({ error: error.message }, 500))
-  return app
+function operationsHandler(handlers: OperationsHandlers): PlainHandler {
+  const operations = new Map<string, { method: string; answer: PlainHandler }>([
+    ['/drain', { method: 'POST', answer: () => drainAnswer(handlers) }],
+    ['/reload', { method: 'POST', answer: async () => json({ outcomes: await handlers.reload() }) }],
+    ['/config', { method: 'GET', answer: async () => json(await handlers.config()) }],
+    ['/quotas/explain', { method: 'GET', answer: request => explainAnswer(handlers, request) }],
+    ['/health', { method: 'GET', answer: () => healthAnswer(handlers.health()) }],
+  ])
+  return request => {
+    const operation = operations.get(request.path)
+    if (operation === undefined) return json({ error: `there is no ${request.path}` }, 404)
+    const { method, answer } = operation
+    if (request.method === method) return answer(request)
+    return json({ error: `${request.method} is not allowed` }, 405, { Allow: method })
+  }
 }
 
-function refuse(method: string, allow: string): Response {
-  return Response.json({ error: `${method} is not allowed` }, { status: 405, headers: { allow } })
+function drainAnswer(handlers: OperationsHandlers): PlainAnswer {
+  handlers.drain()
+  return json({ draining: true }, 202)
+}
+
+function healthAnswer({ ok, checks }: ReturnType<OperationsHandlers['health']>): PlainAnswer {
+  return json({ ok, checks }, ok ? 200 : 503)
+}
+
+async function explainAnswer(handlers: OperationsHandlers, { query }: PlainRequest): Promise<PlainAnswer> {
+  const user = query.get('user')
+  if (!user) return json({ error: 'user is needed' }, 400)
+  const of = (name: string): string | undefined => query.get(name) ?? undefined
+  const [org, tool, peer, session] = [of('org'), of('tool'), of('peer'), of('session')]
+  return json(await handlers.explainQuotas({ user, org, tool, peer, session }))
 }
 
 function isAnswering(path: string): Promise<boolean> {

@@ -71,7 +71,7 @@ export class SettingsSource {
   }
 
   /** The configuration in force, in the words of the file, for `GET /config`. */
-  describe(): JsonObject {
+  describe(): Promise<JsonObject> {
     return describeConfig(this.#loaded)
   }
 

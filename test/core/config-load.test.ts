@@ -199,11 +199,11 @@ listen: { address: "\${S}" }
     expect(problem).toMatchObject({ line: 2, column: 50, message: '${S} is no tool' })
   })
 
-  test('the configuration in force is told with ${NAME}, defaults, and without passwords', () => {
+  test('the configuration in force is told with ${NAME}, defaults, and without passwords', async () => {
     const text = `${LEAST}quotaStore: { kind: redis, url: "rediss://app:\${PASSWORD}@redis:6379" }\nlimits: { body: "\${BODY}" }\n`
     const loaded = load(text, { PASSWORD: 'hunter2-hunter2', BODY: '1MiB' })
     if (!loaded.ok) throw new Error('must load')
-    const shown = describeConfig(loaded.value)
+    const shown = await describeConfig(loaded.value)
     expect(shown['quotaStore']).toEqual({
       kind: 'redis',
       url: 'rediss://***@redis:6379',
