@@ -34,6 +34,29 @@ const oneLanguage: Plugin = {
   },
 }
 
+/**
+ * A module of Node that is imported has all its exports read, lazy ones too: `node:http` then loads the whole of fetch
+ * and WebSocket, and `node:crypto` that of Web Crypto, at each start. By this way only what is asked for is loaded.
+ */
+const lazyBuiltins: Plugin = {
+  name: 'lazy-builtins',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^(node:)?(http|crypto)$/ }, ({ path }) => ({
+      path: path.replace(/^(?!node:)/, 'node:'),
+      namespace: 'lazy-builtin',
+      sideEffects: false,
+    }))
+    bundler.onLoad({ filter: /.*/, namespace: 'lazy-builtin' }, ({ path }) => {
+      const exported = Object.entries(Object.getOwnPropertyDescriptors(process.getBuiltinModule(path)))
+      const eager = exported.filter(([, property]) => 'value' in property).map(([name]) => name)
+      const lines = eager.map(name => `export const ${name} = builtin.${name}`)
+      return {
+        contents: `const builtin = process.getBuiltinModule('${path}')\n${lines.join('\n')}\nexport default builtin`,
+      }
+    })
+  },
+}
+
 const result = await build({
   absWorkingDir: root,
   entryPoints: { 'mcp-sidecar': 'src/main.ts' },
@@ -52,7 +75,7 @@ const result = await build({
   sourcemap: values.sourcemap ? 'linked' : false,
   legalComments: 'external',
   metafile: true,
-  plugins: [oneLanguage],
+  plugins: [oneLanguage, lazyBuiltins],
   logLevel: 'warning',
   define: { MCP_SIDECAR_VERSION: JSON.stringify(manifest.version) },
   // CommonJS dependencies call `require` for Node's own modules, which an ES module has only by this.
