@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http'
 import type { Http2ServerRequest } from 'node:http2'
 import type { Refusal } from '../core/refusal.ts'
 import { err, ok, type Result } from '../core/result.ts'
@@ -14,11 +13,7 @@ export class BodyReading {
   #isOver = false
 
   /** @param settled  Called with the result, before anybody who waits for it goes on. */
-  constructor(
-    request: IncomingMessage | Http2ServerRequest,
-    limitBytes: number,
-    settled: (result: Result<Buffer, Refusal>) => void,
-  ) {
+  constructor(request: Http2ServerRequest, limitBytes: number, settled: (result: Result<Buffer, Refusal>) => void) {
     this.#limitBytes = limitBytes
     this.result = new Promise(resolve => {
       this.#resolve = result => {

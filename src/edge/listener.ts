@@ -8,9 +8,12 @@ import type { ConnectionFacts } from '../core/audit/exchange.ts'
 import type { ClientCertificate } from '../core/identity/caller.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
-import { NodeArrival } from './arrival-node.ts'
+import type { Arrival } from '../journey/arrival.ts'
+import type { ArrivalDeadlines } from './arrival-deadlines.ts'
 import { Connection, type ConnectionAge } from './connection.ts'
 import { HandshakeGate } from './handshake-gate.ts'
+import { Http1Connection, type Http1Options } from './http1-connection.ts'
+import { Http2Arrival } from './http2-arrival.ts'
 import { endHandshake, setServerContext } from './tls-repairs.ts'
 
 export interface ListenerOptions {
@@ -30,19 +33,15 @@ export interface ListenerOptions {
 }
 
 /** How long each part of a connection's life may take, in ms. */
-export interface ListenerDeadlines {
+export interface ListenerDeadlines extends ArrivalDeadlines {
   readonly handshakeMs: number
   readonly headersMs: number
-  readonly bodyMs: number
-  /** Until what waits for a client has been taken by it, and how much longer for each byte. */
-  readonly readMs: number
-  readonly readBytesPerMs: number
   readonly idleMs: number
 }
 
 export interface ListenerEvents {
-  arrival(arrival: NodeArrival): void
-  /** Bytes that never became a request: Node's HTTP parser gave up on them, or a deadline ran out. */
+  arrival(arrival: Arrival): void
+  /** Bytes that never became a request of HTTP/1.1: not understood, too large, or too slow. */
   malformed(connection: Connection, refusal: Refusal): void
   /** A connection that never got as far as HTTP; `reason` is OpenSSL's word where there is one. */
   connectionRefused(refused: RefusedConnection): void
@@ -59,8 +58,6 @@ export interface RefusedConnection {
 }
 
 const SWEEP_MS = 250
-/** Requests that an HTTP/1.1 client may send without waiting for an answer. Node would begin every one of them at once. */
-const MOST_PIPELINED = 32
 const TURNED_AWAY = { admitted: false, evicted: undefined }
 
 /**
@@ -68,8 +65,8 @@ const TURNED_AWAY = { admitted: false, evicted: undefined }
  * a client certificate that chains to the client CA it is destroyed there. Whether the peer is on the list is judged for
  * each request, since that list can change while the connection lives.
  *
- * The gate stands before Node's own listener, which then runs HTTP/1.1 and HTTP/2 on the server that accepted the
- * socket; a separate `http.Server` fed by `emit('connection')` would enforce none of its timeouts.
+ * Behind the gate HTTP/1.1 is read here (`Http1Connection`), and HTTP/2 by Node's own listener, on the server that
+ * accepted the socket.
  */
 export class Listener {
   readonly #options: ListenerOptions
@@ -78,6 +75,7 @@ export class Listener {
   readonly #turnedAway = new WeakSet<Socket>()
   readonly #bySession = new WeakMap<http2.ServerHttp2Session, Connection>()
   readonly #gate: HandshakeGate<Socket>
+  readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
   #sweep: NodeJS.Timeout | undefined
@@ -87,23 +85,13 @@ export class Listener {
     const { limits, deadlines } = options
     this.#server = http2.createSecureServer({
       ...options.secureContext,
+      // For what is offered in the handshake; a socket that chose HTTP/1.1 never gets to Node's own reading of it.
       allowHTTP1: true,
       ALPNProtocols: ['h2', 'http/1.1'],
       requestCert: true,
       // Refusing here would lose the reason (Node reports ECONNRESET); the gate refuses, and knows why.
       rejectUnauthorized: false,
       handshakeTimeout: deadlines.handshakeMs,
-      http1Options: {
-        maxHeaderSize: limits.headerBytes,
-        headersTimeout: deadlines.headersMs,
-        requestTimeout: deadlines.headersMs + deadlines.bodyMs,
-        connectionsCheckingInterval: 500,
-        keepAliveTimeout: deadlines.idleMs,
-        insecureHTTPParser: false,
-        requireHostHeader: true,
-        noDelay: true,
-        highWaterMark: 64 * 1024,
-      },
       maxHeaderListPairs: 200,
       maxSendHeaderBlockLength: limits.headerBytes,
       maxSessionInvalidFrames: 10,
@@ -117,6 +105,14 @@ export class Listener {
     setServerContext(this.#server, options.secureContext)
     this.#server.maxConnections = options.maxConnections
     this.#gate = new HandshakeGate(limits.handshakes)
+    this.#http1 = {
+      headBytes: limits.headerBytes,
+      headersMs: deadlines.headersMs,
+      idleMs: deadlines.idleMs,
+      deadlines,
+      arrival: arrival => options.events.arrival(arrival),
+      malformed: (connection, refusal) => options.events.malformed(connection, refusal),
+    }
     this.#listenTo(this.#server)
   }
 
@@ -164,7 +160,7 @@ export class Listener {
   }
 
   #listenTo(server: http2.Http2SecureServer): void {
-    const serveHttp = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
+    const serveHttp2 = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
     const beginTls = server.listeners('connection')[0] as (socket: Socket) => void
     server.removeAllListeners('connection')
     server.removeAllListeners('secureConnection')
@@ -177,8 +173,9 @@ export class Listener {
     server.on('secureConnection', socket => {
       const connection = this.#judge(socket)
       if (connection === undefined) return
+      if (!connection.isHttp2) return void new Http1Connection(socket, connection, this.#http1)
       this.#entering = connection
-      serveHttp.call(server, socket)
+      serveHttp2.call(server, socket)
       this.#entering = undefined
     })
     server.on('drop', data => this.#refused('TOO_MANY_CONNECTIONS', data?.remoteAddress ?? '', undefined, ''))
@@ -192,13 +189,9 @@ export class Listener {
       session.on('remoteSettings', () => connection.noteFrame())
     })
     server.on('request', (request, response) => {
-      const connection =
-        request.httpVersionMajor === 2
-          ? this.#bySession.get((request as http2.Http2ServerRequest).stream.session as http2.ServerHttp2Session)
-          : this.#connections.get(request.socket)
+      const connection = this.#bySession.get(request.stream.session as http2.ServerHttp2Session)
       if (connection === undefined) return void response.destroy()
-      if (!connection.isHttp2 && connection.openRequests >= MOST_PIPELINED) return connection.destroy()
-      this.#options.events.arrival(new NodeArrival(request, response, connection, this.#options.deadlines))
+      this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
     })
     server.on('checkContinue', (request, response) => {
       response.writeContinue()
@@ -206,13 +199,7 @@ export class Listener {
     })
     // Node would answer 417 by itself, without a line; an expectation may be ignored (RFC 9110 §10.1.1) and goes no further.
     server.on('checkExpectation', (request, response) => server.emit('request', request, response))
-    server.on('connect', (request: http2.Http2ServerRequest, second: Socket | http2.Http2ServerResponse) => {
-      // HTTP/1.1 hands over the bare socket, HTTP/2 an answer like any other.
-      if (second instanceof net.Socket)
-        this.#answerRaw(second, { reason: 'request_upgrade_refused' }, '400 Bad Request')
-      else server.emit('request', request, second)
-    })
-    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#onUnparseable(error, socket))
+    server.on('connect', (request, response) => server.emit('request', request, response))
     server.on('sessionError', ignore)
     server.on('unknownProtocol', socket => socket.destroy())
   }
@@ -289,30 +276,6 @@ export class Listener {
 
   #refused(reason: string, remoteAddress: string, certificate: ClientCertificate | undefined, tls: string): void {
     this.#options.events.connectionRefused({ reason, remoteAddress, certificate, tls })
-  }
-
-  #onUnparseable(error: NodeJS.ErrnoException, socket: Socket): void {
-    const { code } = error
-    if (code === 'ECONNRESET' || code === 'EPIPE' || !socket.writable) return void socket.destroy()
-    if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
-      const waitedMs = this.#options.deadlines.headersMs
-      this.#answerRaw(socket, { reason: 'request_timeout', waitedMs }, '408 Request Timeout')
-    } else if (code === 'HPE_HEADER_OVERFLOW') {
-      this.#answerRaw(socket, { reason: 'request_headers_too_large' }, '431 Request Header Fields Too Large')
-    } else {
-      this.#answerRaw(socket, { reason: 'request_malformed', detail: code ?? error.message }, '400 Bad Request')
-    }
-  }
-
-  /** Answers what never became a request, on the bare socket. */
-  #answerRaw(socket: Socket, refusal: Refusal, status: string): void {
-    const connection = this.#connections.get(socket)
-    if (connection !== undefined) this.#options.events.malformed(connection, refusal)
-    if (socket.writable) {
-      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n`)
-    }
-    // A peer that keeps sending must not keep the socket.
-    setTimeout(() => socket.destroy(), 1000).unref()
   }
 
   #checkTimes(): void {

@@ -17,8 +17,8 @@ export interface Arrival {
   /** Set when a quota refuses: what its answer says of the limits. */
   quotaHeaders: readonly string[]
   readonly isBodyRead: boolean
-  /** Reads the body once, whole. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
-  readBody(limitBytes: number): Promise<Result<Buffer, Refusal>>
+  /** Reads the body once, whole; without waiting when it is here already. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
+  readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>>
 }
 
 /** The connection that requests arrive on; one gateway connection carries many users, so nothing about a user is kept here. */

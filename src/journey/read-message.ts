@@ -23,32 +23,52 @@ export interface Owners {
  * What is called: the body is read once, whole and bounded, and understood strictly; then every session, event, task
  * and server request that it names has to be the caller's own. Unknown and somebody else's are answered the same.
  */
-export async function readMessage(identified: Identified, owners: Owners): Promise<Result<Called, Refusal>> {
-  const { arrival, exchange, route, settings, caller, target } = identified
-  const { limits } = settings.value.config
+export function readMessage(
+  identified: Identified,
+  owners: Owners,
+): Result<Called, Refusal> | Promise<Result<Called, Refusal>> {
+  const { arrival, route, settings } = identified
   const headers = readPostedHeaders(arrival.rawHeaders)
-  let posted: Posted
-  if (route.kind === 'post') {
-    const body = await arrival.readBody(limits.bodyBytes)
-    if (!body.ok) return body
-    exchange.bytesIn = body.value.length
-    const read = readPosted(body.value, headers, limits)
-    if (!read.ok) {
-      exchange.replyId = read.error.id
-      return err(read.error.refusal)
-    }
-    posted = read.value
-  } else {
-    if (headers.problem !== undefined) return err(headers.problem)
-    // One's own session is all that a DELETE may end; without one it would be a DELETE of whatever is at the path.
-    if (route.kind === 'delete' && headers.sessionId === undefined) return err(NO_SESSION)
-    const era = headers.protocolVersion !== undefined && isModern(headers.protocolVersion) ? 'modern' : 'legacy'
-    posted = {
-      bytes: EMPTY,
-      messages: [route.kind === 'stream' ? openStream(era) : endSession(era)],
-      isBatch: false,
-    }
-  }
+  if (route.kind !== 'post') return readBodiless(identified, headers, owners)
+  const body = arrival.readBody(settings.value.config.limits.bodyBytes)
+  return body instanceof Promise
+    ? body.then(late => readBody(identified, headers, late, owners))
+    : readBody(identified, headers, body, owners)
+}
+
+function readBody(
+  identified: Identified,
+  headers: PostedHeaders,
+  body: Result<Buffer, Refusal>,
+  owners: Owners,
+): Result<Called, Refusal> {
+  if (!body.ok) return body
+  const { exchange, settings } = identified
+  exchange.bytesIn = body.value.length
+  const read = readPosted(body.value, headers, settings.value.config.limits)
+  if (read.ok) return checkOwners(identified, headers, read.value, owners)
+  exchange.replyId = read.error.id
+  return err(read.error.refusal)
+}
+
+/** GET and DELETE: what is called follows from the head. */
+function readBodiless(identified: Identified, headers: PostedHeaders, owners: Owners): Result<Called, Refusal> {
+  const { route } = identified
+  if (headers.problem !== undefined) return err(headers.problem)
+  // One's own session is all that a DELETE may end; without one it would be a DELETE of whatever is at the path.
+  if (route.kind === 'delete' && headers.sessionId === undefined) return err(NO_SESSION)
+  const era = headers.protocolVersion !== undefined && isModern(headers.protocolVersion) ? 'modern' : 'legacy'
+  const message = route.kind === 'stream' ? openStream(era) : endSession(era)
+  return checkOwners(identified, headers, { bytes: EMPTY, messages: [message], isBatch: false }, owners)
+}
+
+function checkOwners(
+  identified: Identified,
+  headers: PostedHeaders,
+  posted: Posted,
+  owners: Owners,
+): Result<Called, Refusal> {
+  const { exchange, caller, target } = identified
   exchange.messages = posted.messages
   const session = headers.sessionId ?? target.session
   if (session !== undefined) exchange.session = owners.digestOf(session)

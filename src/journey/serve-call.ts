@@ -11,7 +11,7 @@ export interface Steps {
   /** Answers with the RFC 9728 document, which is for every listed peer and needs no user. */
   serveMetadata(received: Received): Refusal | undefined
   identify(received: Received): MaybePromise<Result<Identified, Refusal>>
-  readMessage(identified: Identified): Promise<Result<Called, Refusal>>
+  readMessage(identified: Identified): MaybePromise<Result<Called, Refusal>>
   checkPolicy(called: Called): Result<Permitted, Refusal>
   /** Room for the call's audit lines; false after waiting in vain. */
   reserveRoom(exchange: Exchange): true | Promise<boolean>
@@ -46,7 +46,8 @@ export async function serveCall(steps: Steps, arrival: Arrival): Promise<void> {
     const identified = pending instanceof Promise ? await pending : pending
     if (!identified.ok) return await steps.refuse(arrival, exchange, identified.error)
 
-    const called = await steps.readMessage(identified.value)
+    const reading = steps.readMessage(identified.value)
+    const called = reading instanceof Promise ? await reading : reading
     if (!called.ok) return await steps.refuse(arrival, exchange, called.error)
 
     const permitted = steps.checkPolicy(called.value)

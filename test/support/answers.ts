@@ -72,7 +72,7 @@ export const answers: fc.Arbitrary<MadeAnswer> = fc
     blank: fc.constantFrom('', ' ', ' \t'),
     pieces: fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 40 }), { maxLength: 5 }),
     framing: fc.constantFrom('length', 'chunks', 'close'),
-    extension: fc.constantFrom('', ';a=b', ' ;x'),
+    extension: fc.constantFrom('', ';a=b', ';x'),
     trailer: fc.constantFrom('', 'X-Late: 1\r\n'),
   })
   .map(({ status, reason, interim, headers, blank, pieces, framing, extension, trailer }) => {
@@ -84,7 +84,13 @@ export const answers: fc.Arbitrary<MadeAnswer> = fc
     const text =
       'HTTP/1.1 100 Continue\r\n\r\n'.repeat(interim) +
       `HTTP/1.1 ${status}${reason}\r\n` +
-      lines.map(([name, value]) => `${name}:${blank}${value}${blank}\r\n`).join('') +
+      lines.map(line => headerLine(line, blank)).join('') +
       `\r\n${framing === 'chunks' ? `${chunks}0\r\n${trailer}\r\n` : body}`
     return { bytes: Buffer.from(text, 'latin1'), closes: framing === 'close', status, headers: lines.flat(), body }
   })
+
+/** A framing has no tab beside it. */
+function headerLine([name, value]: readonly [string, string], blank: string): string {
+  const around = name === 'Content-Length' || name === 'Transfer-Encoding' ? blank.trimEnd() : blank
+  return `${name}:${around}${value}${around}\r\n`
+}

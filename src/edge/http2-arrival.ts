@@ -1,17 +1,14 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import { performance } from 'node:perf_hooks'
 import type { Refusal } from '../core/refusal.ts'
 import { err, type Result } from '../core/result.ts'
 import type { Arrival, Reply } from '../journey/arrival.ts'
+import type { ArrivalDeadlines } from './arrival-deadlines.ts'
 import { BodyReading, CUT_OFF } from './body-reading.ts'
 import type { Connection } from './connection.ts'
 
-type Request = IncomingMessage | Http2ServerRequest
-type Response = ServerResponse | Http2ServerResponse
-
-/** A request and its answer on Node's own objects, for HTTP/1.1 and HTTP/2 alike. */
-export class NodeArrival implements Arrival, Reply {
+/** A request of HTTP/2 and its answer, on Node's own objects. */
+export class Http2Arrival implements Arrival, Reply {
   readonly method: string
   readonly target: string
   readonly rawHeaders: readonly string[]
@@ -22,8 +19,8 @@ export class NodeArrival implements Arrival, Reply {
   onDrain: (() => void) | undefined
   onLeft: ((why: string) => void) | undefined
   bytesWritten = 0
-  readonly #request: Request
-  readonly #response: Response
+  readonly #request: Http2ServerRequest
+  readonly #response: Http2ServerResponse
   readonly #deadlines: ArrivalDeadlines
   #ended = false
   #isClosed = false
@@ -39,21 +36,25 @@ export class NodeArrival implements Arrival, Reply {
   /** The rest of the request will not be read, so the connection cannot carry another. */
   #closeAfter = false
 
-  constructor(request: Request, response: Response, connection: Connection, deadlines: ArrivalDeadlines) {
+  constructor(
+    request: Http2ServerRequest,
+    response: Http2ServerResponse,
+    connection: Connection,
+    deadlines: ArrivalDeadlines,
+  ) {
     this.#request = request
     this.#response = response
     this.#deadlines = deadlines
     this.connection = connection
     this.method = request.method ?? ''
     this.target = request.url ?? ''
-    this.rawHeaders = connection.isHttp2 ? withoutPseudoHeaders(request.rawHeaders) : request.rawHeaders
-    this.headBytes = connection.isHttp2 ? sizeOf(request.rawHeaders) : 0
+    this.rawHeaders = withoutPseudoHeaders(request.rawHeaders)
+    this.headBytes = sizeOf(request.rawHeaders)
     connection.requestBegun()
     response.on('close', () => this.#onClose())
     // A client that resets shows as an error here; 'close' follows and is where it is acted on.
     response.on('error', ignore)
-    // A request of HTTP/1.1 says nothing of an error to which nobody listens.
-    if (connection.isHttp2) request.on('error', ignore)
+    request.on('error', ignore)
   }
 
   get headSent(): boolean {
@@ -87,12 +88,12 @@ export class NodeArrival implements Arrival, Reply {
     if (!result.ok) this.#closeAfter = true
   }
 
-  head(status: number, headers: readonly string[], flush: boolean): void {
+  head(status: number, headers: readonly string[], _flush: boolean): void {
     const response = this.#response
     if (response.destroyed) return
-    if (!this.isBodyRead) this.#leaveBody()
+    if (!this.isBodyRead) this.#closeAfter = !this.#request.stream.endAfterHeaders
     try {
-      this.#writeHead(status, headers, flush)
+      response.writeHead(status, http2Headers(headers) as never)
     } catch {
       // What the server sent is not what Node lets through; this call breaks off, and no other with it.
       this.break()
@@ -100,28 +101,17 @@ export class NodeArrival implements Arrival, Reply {
     }
   }
 
-  #writeHead(status: number, headers: readonly string[], flush: boolean): void {
-    if (this.connection.isHttp2) {
-      ;(this.#response as Http2ServerResponse).writeHead(status, http2Headers(headers) as never)
-      return
-    }
-    const response = this.#response as ServerResponse
-    const last = this.#closeAfter || this.connection.retiring
-    response.writeHead(status, last ? [...headers, 'Connection', 'close'] : (headers as string[]))
-    if (flush) response.flushHeaders()
-  }
-
   write(chunk: Buffer): boolean {
     if (this.#response.destroyed) return true
     this.bytesWritten += chunk.length
-    const flows = (this.#response as ServerResponse).write(chunk)
+    const flows = this.#response.write(chunk)
     if (!flows) this.#waitForDrain()
     return flows
   }
 
   end(chunk?: Buffer): void {
     this.#ended = true
-    const response = this.#response as ServerResponse
+    const response = this.#response
     if (this.#closeAfter) this.#closeGently()
     if (chunk === undefined || chunk.length === 0) {
       response.end()
@@ -134,12 +124,8 @@ export class NodeArrival implements Arrival, Reply {
 
   break(): void {
     this.#ended = true
-    if (this.connection.isHttp2) {
-      const { stream } = this.#response as Http2ServerResponse
-      if (stream !== undefined && !stream.destroyed) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-    } else {
-      this.#response.destroy()
-    }
+    const { stream } = this.#response
+    if (stream !== undefined && !stream.destroyed) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   }
 
   /** Called by the connection, now and then, while the client has something to send or to read. */
@@ -185,31 +171,10 @@ export class NodeArrival implements Arrival, Reply {
     this.connection.waiting.delete(this)
   }
 
-  /** A body that nobody reads must not keep the connection: it ends after the answer, or its stream does. */
-  #leaveBody(): void {
-    const { headers } = this.#request
-    const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
-    if (this.connection.isHttp2) this.#closeAfter = !(this.#request as Http2ServerRequest).stream.endAfterHeaders
-    else if (hasBody) this.#closeAfter = true
-    else this.#request.resume()
-  }
-
-  /**
-   * Ends an exchange of which the client is still sending. RFC 9113 §8.1: the stream is reset without an error. HTTP/1.1:
-   * closing with unread bytes would reset the connection and could take the answer with it, so its own side is closed
-   * first, and for a moment what comes is thrown away (RFC 9112 §9.6).
-   */
+  /** Ends an exchange of which the client is still sending: the stream is reset without an error (RFC 9113 §8.1). */
   #closeGently(): void {
-    if (this.connection.isHttp2) {
-      const { stream } = this.#response as Http2ServerResponse
-      stream?.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR))
-      return
-    }
-    const { socket } = this.connection
-    socket.destroySoon = () => {
-      socket.end()
-      setTimeout(() => socket.destroy(), LINGER_MS).unref()
-    }
+    const { stream } = this.#response
+    stream?.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR))
   }
 
   #onClose(): void {
@@ -224,15 +189,6 @@ export class NodeArrival implements Arrival, Reply {
   }
 }
 
-/** How long each part of a request may take, in ms. */
-export interface ArrivalDeadlines {
-  readonly bodyMs: number
-  /** Until something that waits for the client has been taken, besides what the slowest of lines takes for it. */
-  readonly readMs: number
-  readonly readBytesPerMs: number
-}
-
-const LINGER_MS = 1000
 const NEVER = Number.POSITIVE_INFINITY
 
 function ignore(): void {}
