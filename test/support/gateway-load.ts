@@ -44,6 +44,8 @@ export interface GatewayLoadOptions {
   readonly pauseMs: number
   /** Who is turned away comes again, as gateways do, and it is only counted; it is a failure when absent. */
   readonly retriesTurnedAway?: boolean
+  /** After so many a connection is closed and another opened, each at a random one near it; absent: never. */
+  readonly callsPerConnection?: number
 }
 
 /**
@@ -100,10 +102,12 @@ class Load implements GatewayLoad {
     const open = (this.#options.protocol ?? PROTOCOLS[index % 2]) === 'HTTP/1.1' ? openHttp1 : openHttp2
     let connection: Lane | undefined
     let epoch = 0
+    let last = Number.POSITIVE_INFINITY
     for (let n = 1; !this.#isStopped; n++) {
-      if (connection === undefined || connection.isGoing() || epoch !== this.#epoch) {
+      if (connection === undefined || connection.isGoing() || epoch !== this.#epoch || n > last) {
         connection?.close()
         epoch = this.#epoch
+        last = n + (this.#options.callsPerConnection ?? Number.POSITIVE_INFINITY) * (0.5 + Math.random())
         connection = open(this.#options.port, this.#credential)
         this.counts.connected++
       }

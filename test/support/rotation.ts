@@ -59,7 +59,11 @@ export class RotatingTrust {
   }
 
   /** One whole rotation under load. With `renew: false` the gateways only learn of it when they are cut. */
-  async rotate(port: number, load: GatewayLoad, { renew = true } = {}): Promise<RotationTimes> {
+  async rotate(
+    port: number,
+    load: Pick<GatewayLoad, 'offer' | 'reconnect'>,
+    { renew = true } = {},
+  ): Promise<RotationTimes> {
     const [oldCa, oldClient, oldProbe] = [this.#ca, this.#client, this.#probe]
     const newCa = mintCa({ name: `rotating CA ${++this.#count}` })
     const newServer = serverOf(newCa)
