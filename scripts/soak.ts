@@ -152,7 +152,7 @@ async function main(): Promise<void> {
   judgeMemory(samples, idle, left)
   judgeHeld(idle, left)
   judgeAccounts(gateways, visitors)
-  if (log.trust !== 3 * done.rotations)
+  if (log.trust < 3 * done.rotations)
     faults.push(`${done.rotations} rotations made ${log.trust} generations of trust`)
   if (log.config < done.rewrites) faults.push(`of ${done.rewrites} configurations ${log.config} were taken into use`)
   if (liveness.failures.length > 0) faults.push(`/livez: ${liveness.failures[0]}`)
