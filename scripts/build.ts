@@ -1,4 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Metafile, type Plugin } from 'esbuild'
@@ -36,26 +37,36 @@ const oneLanguage: Plugin = {
 
 /**
  * A module of Node that is imported has all its exports read, lazy ones too: `node:http` then loads the whole of fetch
- * and WebSocket, and `node:crypto` that of Web Crypto, at each start. By this way only what is asked for is loaded.
+ * and WebSocket, `node:crypto` Web Crypto, `node:fs` its streams, at each start. By this way only what is asked for is
+ * loaded. What CommonJS packages require is loaded when they use it, which most of it they never do here.
  */
 const lazyBuiltins: Plugin = {
   name: 'lazy-builtins',
   setup(bundler) {
-    bundler.onResolve({ filter: /^(node:)?(http|crypto)$/ }, ({ path }) => ({
-      path: path.replace(/^(?!node:)/, 'node:'),
-      namespace: 'lazy-builtin',
-      sideEffects: false,
-    }))
+    bundler.onResolve({ filter: /^[a-z:_/]+$/ }, ({ path, kind }) => {
+      if (!isBuiltin(path)) return undefined
+      const name = path.replace(/^(?!node:)/, 'node:')
+      if (kind !== 'require-call') return { path: name, namespace: 'lazy-builtin', sideEffects: false }
+      return LATE.has(name) ? { path: name, namespace: 'late-builtin' } : undefined
+    })
     bundler.onLoad({ filter: /.*/, namespace: 'lazy-builtin' }, ({ path }) => {
       const exported = Object.entries(Object.getOwnPropertyDescriptors(process.getBuiltinModule(path)))
       const eager = exported.filter(([, property]) => 'value' in property).map(([name]) => name)
-      const lines = eager.map(name => `export const ${name} = builtin.${name}`)
+      const lines = eager
+        .filter(name => /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default')
+        .map(name => `export const ${name} = builtin.${name}`)
       return {
         contents: `const builtin = process.getBuiltinModule('${path}')\n${lines.join('\n')}\nexport default builtin`,
       }
     })
+    bundler.onLoad({ filter: /.*/, namespace: 'late-builtin' }, ({ path }) => ({
+      contents: `module.exports = new Proxy({}, { get: (_, name) => process.getBuiltinModule('${path}')[name] })`,
+    }))
   },
 }
+
+/** Modules of Node that packages of ours require and use as objects, without taking them apart. */
+const LATE: ReadonlySet<string> = new Set(['node:child_process'])
 
 const result = await build({
   absWorkingDir: root,
