@@ -17,6 +17,7 @@ export function registerRun(program: Command, io: CliIo): void {
       tuneHeap()
       let sidecar: Sidecar | undefined
       let early: string | undefined
+      let settling: NodeJS.Timeout | undefined
       const ended = Promise.withResolvers<void>()
       const end = (code: 0 | 1): void => {
         io.exit(code)
@@ -35,12 +36,23 @@ export function registerRun(program: Command, io: CliIo): void {
       try {
         sidecar = await Promise.race([start(configPath(flags, io), io), ended.promise.then(() => undefined)])
         if (early !== undefined && sidecar !== undefined) stop(early)()
-        else settleHeap()
+        else if (sidecar !== undefined) settling = settleBetweenCalls(sidecar)
         await ended.promise
       } finally {
+        clearInterval(settling)
         for (const remove of handlers) remove()
       }
     })
+}
+
+/** A full collection stops everything for some 50 ms: it waits until readiness was told, and for a second without peers. */
+function settleBetweenCalls(sidecar: Sidecar): NodeJS.Timeout {
+  const timer = setInterval(() => {
+    for (const _open of sidecar.connections()) return
+    clearInterval(timer)
+    settleHeap()
+  }, 1000)
+  return timer.unref()
 }
 
 async function start(configPath: string, io: CliIo): Promise<Sidecar> {
