@@ -43,7 +43,7 @@ const oneLanguage: Plugin = {
 const lazyBuiltins: Plugin = {
   name: 'lazy-builtins',
   setup(bundler) {
-    bundler.onResolve({ filter: /^[a-z:_/]+$/ }, ({ path, kind }) => {
+    bundler.onResolve({ filter: /^[a-z0-9:_/]+$/ }, ({ path, kind }) => {
       if (!isBuiltin(path)) return undefined
       const name = path.replace(/^(?!node:)/, 'node:')
       if (kind !== 'require-call') return { path: name, namespace: 'lazy-builtin', sideEffects: false }
