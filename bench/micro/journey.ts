@@ -152,8 +152,7 @@ class StubArrival implements Arrival, Reply {
   readonly reply = this
   quotaHeaders: readonly string[] = []
   isBodyRead = false
-  onDrain: (() => void) | undefined
-  onLeft: ((why: string) => void) | undefined
+  listener: Reply['listener']
   bytesWritten = 0
   headSent = false
   readonly isGone = false

@@ -7,6 +7,7 @@ export class BodyReading {
   readonly result: Promise<Result<Buffer, Refusal>>
   readonly #limitBytes: number
   #resolve!: (result: Result<Buffer, Refusal>) => void
+  readonly #settled: (result: Result<Buffer, Refusal>) => void
   #first: Buffer | undefined
   #more: Buffer[] | undefined
   #bytes = 0
@@ -15,11 +16,9 @@ export class BodyReading {
   /** @param settled  Called with the result, before anybody who waits for it goes on. */
   constructor(request: Http2ServerRequest, limitBytes: number, settled: (result: Result<Buffer, Refusal>) => void) {
     this.#limitBytes = limitBytes
+    this.#settled = settled
     this.result = new Promise(resolve => {
-      this.#resolve = result => {
-        settled(result)
-        resolve(result)
-      }
+      this.#resolve = resolve
     })
     request.on('data', (chunk: Buffer) => this.#take(chunk))
     request.on('end', () => this.#end())
@@ -29,7 +28,12 @@ export class BodyReading {
   refuse(refusal: Refusal): void {
     if (this.#isOver) return
     this.#isOver = true
-    this.#resolve(err(refusal))
+    this.#settle(err(refusal))
+  }
+
+  #settle(result: Result<Buffer, Refusal>): void {
+    this.#settled(result)
+    this.#resolve(result)
   }
 
   #take(chunk: Buffer): void {
@@ -44,7 +48,7 @@ export class BodyReading {
   #end(): void {
     if (this.#isOver) return
     this.#isOver = true
-    this.#resolve(ok(this.#more === undefined ? (this.#first ?? EMPTY) : Buffer.concat(this.#more, this.#bytes)))
+    this.#settle(ok(this.#more === undefined ? (this.#first ?? EMPTY) : Buffer.concat(this.#more, this.#bytes)))
   }
 }
 

@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks'
 import type { RequestHead } from '../core/http1/request-reader.ts'
 import type { Refusal } from '../core/refusal.ts'
 import { err, ok, type Result } from '../core/result.ts'
-import type { Arrival, Reply } from '../journey/arrival.ts'
+import type { Arrival, Reply, ReplyListener } from '../journey/arrival.ts'
 import type { Connection } from './connection.ts'
 import type { Http1Connection } from './http1-connection.ts'
 
@@ -16,8 +16,7 @@ export class Http1Arrival implements Arrival, Reply {
   readonly headBytes = 0
   readonly connection: Connection
   quotaHeaders: readonly string[] = []
-  onDrain: (() => void) | undefined
-  onLeft: ((why: string) => void) | undefined
+  listener: ReplyListener | undefined
   bytesWritten = 0
   isBodyRead = false
   headSent = false
@@ -148,17 +147,17 @@ export class Http1Arrival implements Arrival, Reply {
     if (nowMono >= this.#bodyByMono) this.#settle(this.#refuseBody({ reason: 'request_timeout', waitedMs: bodyMs }))
     if (nowMono < this.#readByMono) return
     this.#readByMono = NEVER
-    const { onLeft } = this
+    const { listener } = this
     const wasEnded = this.#ended
     this.break()
-    if (!wasEnded) onLeft?.('the client stopped reading')
+    if (!wasEnded) listener?.left('the client stopped reading')
   }
 
   /** @internal The kernel has taken what waited for the client. */
   drained(): void {
     if (this.#ended) return
     this.#readByMono = NEVER
-    this.onDrain?.()
+    this.listener?.drained()
   }
 
   /** @internal The connection is gone. */
@@ -168,7 +167,7 @@ export class Http1Arrival implements Arrival, Reply {
     if (this.#ended) return
     this.#ended = true
     const { isCut, retiredFor } = this.connection
-    this.onLeft?.(isCut ? `cut off: ${retiredFor ?? 'limit'}` : 'the client left')
+    this.listener?.left(isCut ? `cut off: ${retiredFor ?? 'limit'}` : 'the client left')
   }
 
   /** What waits for the client holds memory here and a connection to the server; it has to be taken in time. */
@@ -184,7 +183,7 @@ export class Http1Arrival implements Arrival, Reply {
     if (head === undefined) {
       // What the server sent is not what may be sent; this call breaks off, and no other with it.
       this.break()
-      this.onLeft?.('this head cannot be sent')
+      this.listener?.left('this head cannot be sent')
       return true
     }
     const { socket } = this.#http
@@ -192,7 +191,7 @@ export class Http1Arrival implements Arrival, Reply {
     const isChunked = this.#framing === Framing.chunked
     const before = isChunked && size > 0 ? `${head}${size.toString(16)}\r\n` : head
     const after = isChunked ? (size > 0 ? (isEnd ? '\r\n0\r\n\r\n' : '\r\n') : isEnd ? '0\r\n\r\n' : '') : ''
-    const done = isEnd ? this.#onSent : undefined
+    const done = isEnd ? this.#http.onSent : undefined
     if (size === 0) return socket.write(before + after, 'latin1', done)
     if (size <= ONE_WRITE_BYTES) {
       const whole = Buffer.allocUnsafe(before.length + size + after.length)
@@ -241,9 +240,10 @@ export class Http1Arrival implements Arrival, Reply {
     return `${text}Date: ${httpDate()}\r\n${this.#isLast ? 'Connection: close\r\n' : this.#http.stays}\r\n`
   }
 
-  readonly #onSent = (error?: Error | null): void => {
+  /** @internal The kernel has the whole answer. */
+  sent(): void {
     this.#readByMono = NEVER
-    if (error != null || this.isGone) return
+    if (this.isGone) return
     const { socket } = this.#http
     const isRead = this.#http.isWhole
     if (!this.#isLast) return this.#http.answered(false)

@@ -45,6 +45,10 @@ export class Http1Connection implements RequestParts {
   /** When the last answer was over, or a head began; at first when the connection was opened. */
   #sinceMono = performance.now()
   #isFirst = true
+  /** One for all answers: what is made for each call lives as long as the next full garbage collection. */
+  readonly onSent = (error?: Error | null): void => {
+    if (error == null) this.#current?.sent()
+  }
 
   constructor(socket: TLSSocket, connection: Connection, options: Http1Options) {
     this.#socket = socket

@@ -2,7 +2,7 @@ import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'no
 import { performance } from 'node:perf_hooks'
 import type { Refusal } from '../core/refusal.ts'
 import { err, type Result } from '../core/result.ts'
-import type { Arrival, Reply } from '../journey/arrival.ts'
+import type { Arrival, Reply, ReplyListener } from '../journey/arrival.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
 import { BodyReading, CUT_OFF } from './body-reading.ts'
 import type { Connection } from './connection.ts'
@@ -16,8 +16,7 @@ export class Http2Arrival implements Arrival, Reply {
   readonly connection: Connection
   readonly reply: Reply = this
   quotaHeaders: readonly string[] = []
-  onDrain: (() => void) | undefined
-  onLeft: ((why: string) => void) | undefined
+  listener: ReplyListener | undefined
   bytesWritten = 0
   readonly #request: Http2ServerRequest
   readonly #response: Http2ServerResponse
@@ -97,7 +96,7 @@ export class Http2Arrival implements Arrival, Reply {
     } catch {
       // What the server sent is not what Node lets through; this call breaks off, and no other with it.
       this.break()
-      this.onLeft?.('Node refuses to send this head')
+      this.listener?.left('Node refuses to send this head')
     }
   }
 
@@ -134,10 +133,10 @@ export class Http2Arrival implements Arrival, Reply {
     if (nowMono < this.#readByMono) return
     this.#readByMono = NEVER
     this.#unwatch()
-    const { onLeft } = this
+    const { listener } = this
     const wasEnded = this.#ended
     this.break()
-    if (!wasEnded) onLeft?.('the client stopped reading')
+    if (!wasEnded) listener?.left('the client stopped reading')
   }
 
   /** What waits for the client holds memory here and a connection to the server; it has to be taken in time. */
@@ -157,7 +156,7 @@ export class Http2Arrival implements Arrival, Reply {
   #onDrain(): void {
     this.#readByMono = NEVER
     this.#unwatch()
-    this.onDrain?.()
+    this.listener?.drained()
   }
 
   #watch(): void {
@@ -185,7 +184,7 @@ export class Http2Arrival implements Arrival, Reply {
     if (this.#ended) return
     this.#ended = true
     const { isCut, retiredFor } = this.connection
-    this.onLeft?.(isCut ? `cut off: ${retiredFor ?? 'limit'}` : 'the client left')
+    this.listener?.left(isCut ? `cut off: ${retiredFor ?? 'limit'}` : 'the client left')
   }
 }
 

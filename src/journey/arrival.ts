@@ -42,19 +42,28 @@ export interface OpenCall {
   checkTime(nowMono: number): void
 }
 
+export interface ReplyListener {
+  /** The client takes more again. */
+  drained(): void
+  /** The client has gone before the answer was complete, or does not read it; the reason in a few words. */
+  left(why: string): void
+}
+
 /** The way back to the client. Nothing is buffered beyond what the client's window holds. */
 export interface Reply {
   /** Status and headers, `[name, value, …]`. Sent with the first piece of the body, or at once with `flush`. */
   head(status: number, headers: readonly string[], flush: boolean): void
-  /** @returns false when the client is slower than this: wait for `onDrain`. */
+  /** @returns false when the client is slower than this: wait for `listener.drained`. */
   write(chunk: Buffer): boolean
   /** Ends the answer as complete. */
   end(chunk?: Buffer): void
   /** Ends the answer as broken: what was sent must not look complete. */
   break(): void
-  onDrain: (() => void) | undefined
-  /** The client has gone before the answer was complete, or does not read it; the reason in a few words. */
-  onLeft: ((why: string) => void) | undefined
+  /**
+   * Who hears of the client while the answer is under way. An object, and no functions set for each call: V8 puts a
+   * function that is assigned to a property among what lives long, and all that it refers to stays with it.
+   */
+  listener: ReplyListener | undefined
   /** It has gone already. */
   readonly isGone: boolean
   /** Bytes of body that were handed to the kernel or to the TLS layer. */

@@ -3,7 +3,7 @@ import type { Exchange, Outcome } from '../core/audit/exchange.ts'
 import type { ListedKind } from '../core/mcp/list-filter.ts'
 import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { Refusal } from '../core/refusal.ts'
-import type { OpenCall, Reply } from './arrival.ts'
+import type { OpenCall, Reply, ReplyListener } from './arrival.ts'
 import type { Admitted } from './call.ts'
 import type { CallAnswers } from './call-answers.ts'
 import type { ExchangeBook } from './exchange-book.ts'
@@ -52,7 +52,7 @@ export interface AnswerParts {
  * The audit line of a plain answer is with the kernel before the answer's last piece leaves; an event stream's
  * `mcp.started` line before its first.
  */
-export class Relay implements AnswerSink, OpenCall, PendingCall {
+export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   readonly call: Admitted
   readonly #parts: RelayParts
   readonly #epoch: number
@@ -106,10 +106,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
   start(request: UpstreamRequest): void {
     const { arrival } = this.call
     // While the call waited for a key, for room or for a quota its client may have gone, and nobody would tell again.
-    if (this.#reply.isGone) return this.#clientLeft('the client left')
+    if (this.#reply.isGone) return this.left('the client left')
     arrival.connection.calls.add(this)
-    this.#reply.onDrain = () => this.#upstream?.resume()
-    this.#reply.onLeft = why => this.#clientLeft(why)
+    this.#reply.listener = this
     this.#exchange.upstreamStartedMono = performance.now()
     this.giveUpMono = this.#exchange.upstreamStartedMono + request.firstByteMs
     this.#expect()
@@ -345,7 +344,11 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
     this.#close('aborted', () => this.#reply.break())
   }
 
-  #clientLeft(why: string): void {
+  drained(): void {
+    this.#upstream?.resume()
+  }
+
+  left(why: string): void {
     if (this.#over) return
     this.#exchange.upstreamEndedMono ??= performance.now()
     this.#upstream?.cancel()
@@ -373,8 +376,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall {
 
   /** The client's side is done with: nothing of it may call back any more. */
   #leave(): void {
-    this.#reply.onDrain = undefined
-    this.#reply.onLeft = undefined
+    this.#reply.listener = undefined
     this.call.arrival.connection.done(this)
     if (this.#isStream) this.#parts.streamClosed(this)
   }

@@ -129,8 +129,7 @@ function callThatWaitsAt(place: Place) {
     isGone: false,
     headSent: false,
     bytesWritten: 0,
-    onDrain: undefined,
-    onLeft: undefined,
+    listener: undefined,
     head() {},
     write: () => true,
     end: () => void seen.answered++,
@@ -152,7 +151,7 @@ function callThatWaitsAt(place: Place) {
   }
   const leave = (): void => {
     reply.isGone = true
-    reply.onLeft?.('the client left')
+    reply.listener?.left('the client left')
   }
   return { served: serveCall(steps, arrival), seen, leave, release, fail, connection, streams, sessionCalls }
 }
