@@ -20,14 +20,18 @@ import { freePort, MisbehavingServer } from './chaos/server.ts'
  * beside them in a thread of their own, from other addresses of the loopback. Long form: 1,000 slow clients and 100,000 bad handshakes.
  *
  * Printed for each attack: the honest callers' p99 as a multiple of its calm value (the aim is 3), and how many of their
- * calls went wrong. Exit code 1 when one of those did, or when the process or its probes failed; a ratio alone is no
- * failure, since attackers, callers and the sidecar share this machine's cores, as they do not in a cluster.
+ * calls were refused or went wrong. Exit code 1 when one went wrong, when one was refused (in the long form: in the short
+ * one, made for machines that have no time, that the sidecar has none is only said), or when the process or its probes
+ * failed; a ratio alone is no failure, since attackers, callers and the sidecar share this machine's cores, as they do
+ * not in a cluster.
  */
 // Options are read again in the thread of the attackers.
 const { values } = parseArgs({ options: { short: { type: 'boolean', default: false } } })
 const seconds = values.short ? 3 : 15
 const slowClients = values.short ? 200 : 1000
 const badHandshakes = values.short ? 2000 : 100_000
+/** Refusals that come of a machine without time: the sidecar sheds, or its connection to the server takes too long. */
+const NO_TIME = new Set(['sidecar_overloaded', 'upstream_unreachable', 'upstream_timeout'])
 const faults: string[] = []
 const ATTACKS: Readonly<Record<string, (target: Target) => Promise<unknown>>> = {
   [`slow-loris: ${slowClients} clients drip a head`]: slowHeads,
@@ -128,7 +132,10 @@ async function measured(
   const turnedAway = honest.count('refused') - refused
   console.log(`${name}: p99 ${p99.toFixed(1)} ms${ratio}; ${honest.count('answered') - answered} honest calls answered`)
   for (const failure of wrong.slice(0, 3)) faults.push(`${name}: ${failure}`)
-  if (turnedAway > 0) faults.push(`${name}: ${turnedAway} honest calls were refused (${[...honest.reasons].join(' ')})`)
+  const said = `${name}: ${turnedAway} honest calls were refused (${[...honest.reasons].join(' ')} so far)`
+  const hadNoTime = [...honest.reasons.keys()].every(reason => NO_TIME.has(reason))
+  if (turnedAway > 0 && values.short && hadNoTime) console.log(said)
+  else if (turnedAway > 0) faults.push(said)
   if (latencies.length === 0) faults.push(`${name}: no honest call was answered at all`)
   return p99
 }

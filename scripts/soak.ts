@@ -4,6 +4,7 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
+import { eventually } from '../test/support/eventually.ts'
 import { type GatewayLoad, startGatewayLoad } from '../test/support/gateway-load.ts'
 import { temporaryFolder, testPki } from '../test/support/pki.ts'
 import { RotatingTrust } from '../test/support/rotation.ts'
@@ -144,6 +145,8 @@ async function main(): Promise<void> {
   await Promise.all([gateways.stop(), visitors.stop()])
   // Idle connections to the server are closed after a few seconds, and so is what clients have left.
   await sleep(6000)
+  // On a machine that is busy the last reload may take its time.
+  await eventually(() => log.config >= done.rewrites, 20_000).catch(() => {})
   const left = heldBy(sidecar.pid)
   liveness.stop()
   const code = await sidecar.stop()

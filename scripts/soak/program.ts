@@ -43,7 +43,9 @@ export function countOf(line: string): number {
   return Number(/"count":(\d+)/.exec(line)?.[1] ?? 1)
 }
 
-/** The sidecar had too much to do for this one, a connection or a call. */
+const NO_TIME = /"reason":"(?:OVERLOADED|sidecar_overloaded|ERR_TLS_HANDSHAKE_TIMEOUT)"/
+
+/** The sidecar had no time for this one, a connection or a call. */
 export function isOverload(line: string): boolean {
-  return line.includes('"reason":"OVERLOADED"') || line.includes('"reason":"sidecar_overloaded"')
+  return NO_TIME.test(line)
 }
