@@ -155,6 +155,8 @@ class Running implements Sidecar {
   #lameDuck: Promise<void> | undefined
   #stopping: Promise<0 | 1> | undefined
   readonly #hurry = Promise.withResolvers<void>()
+  /** The server has ended while we were a lame duck for it. */
+  readonly #upstreamGone = Promise.withResolvers<void>()
   #isHurried = false
   #mtlsPort: number | undefined
   #adminPort = 0
@@ -202,6 +204,7 @@ class Running implements Sidecar {
       onChange: up => {
         this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`)
         if (up) this.#breaker.reconsider()
+        else if (this.#state === 'lame-duck') this.#upstreamGone.resolve()
       },
     })
     this.#sink = new AuditSink({
@@ -297,15 +300,18 @@ class Running implements Sidecar {
     const wasServing = this.#state === 'serving'
     this.#state = 'lame-duck'
     this.#log.info(`lame duck for ${drain.lameDuckMs} ms: not ready any more, still serving`)
-    // Without a server behind there is nothing to wait for, and who has never served is in nobody's list.
-    if (wasServing && this.#upstreamWatch.up !== false) {
-      await Promise.race([sleep(drain.lameDuckMs), this.#hurry.promise])
+    // Without a server behind there is nothing to wait for, and who has never served is in nobody's list. The last look
+    // may be older than the end of the server: the kubelet stops a native sidecar as soon as the application is gone.
+    if (wasServing && (await this.#upstreamWatch.look())) {
+      await Promise.race([sleep(drain.lameDuckMs), this.#hurry.promise, this.#upstreamGone.promise])
     }
     for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
   }
 
   async #stop(reason: string): Promise<0 | 1> {
     const { drain } = this.#settings.live.current().value.config
+    // May show that a lame duck under way has lost its server meanwhile.
+    void this.#upstreamWatch.look()
     await this.drain()
     this.#state = 'draining'
     const deadline = performance.now() + drain.graceMs

@@ -30,23 +30,26 @@ export class UpstreamWatch {
   }
 
   async start(): Promise<void> {
-    this.#timers.push(setInterval(() => void this.#look(), LOOK_MS).unref())
+    this.#timers.push(setInterval(() => void this.look(), LOOK_MS).unref())
     if (this.#options.podAddresses.length > 0) {
       this.#timers.push(setInterval(() => void this.#lookOutside(), EXPOSURE_MS).unref())
       void this.#lookOutside()
     }
-    await this.#look()
+    await this.look()
   }
 
   stop(): void {
     for (const timer of this.#timers) clearInterval(timer)
   }
 
-  async #look(): Promise<void> {
+  /** Looks now. @returns what was seen. */
+  async look(): Promise<boolean> {
     const up = await accepts(this.#options.target)
-    if (up === this.up) return
-    this.up = up
-    this.#options.onChange(up)
+    if (up !== this.up) {
+      this.up = up
+      this.#options.onChange(up)
+    }
+    return up
   }
 
   async #lookOutside(): Promise<void> {
