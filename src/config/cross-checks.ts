@@ -1,3 +1,4 @@
+import { foldName } from '../core/identity/fold.ts'
 import type { JsonValue } from '../core/json.ts'
 import { parseDuration } from './scalars.ts'
 import { join } from './source.ts'
@@ -92,10 +93,11 @@ function checkIdentity(config: Fields, add: Add): void {
   const seen = new Map<string, string>()
   for (const [field, name] of Object.entries({ ...FORWARD, ...forward })) {
     if (typeof name !== 'string') continue
-    const folded = name.toLowerCase().replace(/[_. ]/g, '-')
+    const folded = foldName(name)
     const path = forward && Object.hasOwn(forward, field) ? `identity.forward.${field}` : 'identity.forward'
     if (seen.has(folded)) add(path, `the same header as identity.forward.${seen.get(folded)}`)
-    else if (RESERVED_HEADERS.has(folded)) add(path, 'this header has a meaning of its own and cannot carry the user')
+    else if (RESERVED_HEADERS.has(folded) || folded.startsWith('mcp-'))
+      add(path, 'this header has a meaning of its own and cannot carry the user')
     seen.set(folded, field)
   }
 }
@@ -111,8 +113,8 @@ const FORWARD = {
 const RESERVED_HEADERS = new Set(
   [
     'accept accept-encoding authorization client-cert client-cert-chain connection content-encoding content-length',
-    'content-type cookie date dpop expect forwarded host keep-alive last-event-id mcp-method mcp-name',
-    'mcp-protocol-version mcp-session-id origin proxy-authorization te traceparent tracestate trailer',
+    'content-type cookie date dpop expect forwarded host http2-settings keep-alive last-event-id origin proxy',
+    'proxy-authorization proxy-connection te traceparent tracestate trailer',
     'transfer-encoding upgrade user-agent x-forwarded-client-cert x-forwarded-for x-forwarded-host',
     'x-forwarded-proto x-request-id',
   ]

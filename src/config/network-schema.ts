@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { DEEPEST } from '../core/mcp/strict-json.ts'
 import {
   boolean,
   duration,
@@ -164,11 +165,17 @@ export const limits = z
   .strictObject({
     body: size('1KiB', '1GiB').prefault('4MiB').describe('Largest request body.'),
     headers: size('1KiB', '1MiB').prefault('32KiB').describe('Largest request head.'),
-    depth: integer(1, 1000).prefault(64).describe('Deepest nesting of a message.'),
+    depth: integer(1, DEEPEST).prefault(64).describe('Deepest nesting of a message.'),
     batch: integer(0, 1000).prefault(0).describe('Messages in a batch of the legacy era; 0 refuses batches.'),
     event: size('1KiB', '1GiB').prefault('4MiB').describe('Largest event of a stream that has to be read.'),
-    connections: integer(1, 1_000_000).prefault(1000).describe('Connections at the same time.'),
-    handshakes: integer(1, 100_000).prefault(100).describe('TLS handshakes under way at the same time.'),
+    connections: integer(1, 1_000_000)
+      .prefault(1000)
+      .describe('Connections at the same time; twice as many event streams may be open in all.'),
+    handshakes: integer(1, 100_000)
+      .prefault(100)
+      .describe(
+        'TLS handshakes under way at the same time. From one address twice as many may begin in a second, four times as many at once; one that fails counts as ten.',
+      ),
     streamsPerUser: integer(1, 100_000).prefault(32).describe('Event streams that one caller may hold open.'),
     streamAge: duration('1s').prefault('1h').describe('Age at which an event stream is ended, to be resumed.'),
   })

@@ -53,12 +53,12 @@ test.each([
   [
     'a number that is none',
     'limits: { depth: many }',
-    '3:18: limits.depth: expected a whole number from 1 to 1000, not "many"',
+    '3:18: limits.depth: expected a whole number from 1 to 512, not "many"',
   ],
   [
     'a number with a fraction',
     'limits: { depth: 1.5 }',
-    '3:18: limits.depth: expected a whole number from 1 to 1000, not "1.5"',
+    '3:18: limits.depth: expected a whole number from 1 to 512, not "1.5"',
   ],
   ['infinity', 'limits: { depth: .inf }', '3:18: limits.depth: expected a finite number'],
   ['a truth value that is none', 'audit: { chain: yes }', '3:17: audit.chain: expected true or false, not "yes"'],
@@ -144,6 +144,16 @@ test.each([
     '3:29: identity.forward.org: the same header as identity.forward.user',
   ],
   [
+    'two fields in headers that a backend may take for one',
+    'identity: { forward: { org: "x~user~id" } }',
+    '3:29: identity.forward.org: the same header as identity.forward.user',
+  ],
+  [
+    'messages deeper than any reader takes them',
+    'limits: { depth: 513 }',
+    '3:18: limits.depth: expected a whole number from 1 to 512, not "513"',
+  ],
+  [
     'the user in a header with a meaning of its own',
     'identity: { forward: { user: Host } }',
     '3:30: identity.forward.user: this header has a meaning of its own and cannot carry the user',
@@ -215,6 +225,12 @@ test.each([
   ['two documents', '---\n{}', '3:1: only one YAML document is allowed in a file'],
 ])('%s', (_, text, want) => {
   expect(problemsOf(text).join('\n')).toBe(want)
+})
+
+test.each(['Mcp-User', 'mcp_init_host', 'Proxy', 'Proxy_Connection', 'HTTP2-Settings'])('the user in %s', name => {
+  expect(problemsOf(`identity: { forward: { user: ${name} } }`).join('\n')).toBe(
+    '3:30: identity.forward.user: this header has a meaning of its own and cannot carry the user',
+  )
 })
 
 test.each([
