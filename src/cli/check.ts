@@ -1,9 +1,12 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { AuditConfig, TlsConfig } from '../config/config.ts'
 import { type ConfigProblem, formatProblem, type Loaded } from '../config/load.ts'
-import { lintPolicy } from '../core/policy/lint.ts'
+import type { JsonValue } from '../core/json.ts'
+import { lintPolicy, type Recorded } from '../core/policy/lint.ts'
+import { readRecorded } from '../core/policy/recorded.ts'
 import { explainTrust, mountPoints } from '../core/trust/explain.ts'
 import type { TrustSetting } from '../core/trust/problem.ts'
 import { podAddresses, probeExposure } from '../edge/exposure.ts'
@@ -11,11 +14,12 @@ import { readGeneration } from '../edge/files/read-generation.ts'
 import { patternEngineFor } from '../edge/pattern-engine.ts'
 import { readTrustFiles } from '../edge/trust-source.ts'
 import { compileSettings } from '../live/settings.ts'
-import { addConfigOption, type ConfigFlags, readConfig } from './config-file.ts'
-import { type CliIo, complain, oneLine, styles } from './io.ts'
+import { addConfigOption, type ConfigFlags, readConfig, readTextFile } from './config-file.ts'
+import { CliError, type CliIo, complain, oneLine, styles } from './io.ts'
 
 interface CheckFlags extends ConfigFlags {
   pod: boolean
+  tools?: string
 }
 
 const PROBE_MS = 1000
@@ -25,6 +29,7 @@ export function registerCheck(program: Command, io: CliIo): void {
   addConfigOption(program.command('check'))
     .description('validate configuration, policy, certificates, CA and revocation lists; every problem with its line')
     .option('--pod', "from inside the pod: also that the upstream is closed on the pod's own addresses", false)
+    .option('--tools <file>', 'recorded answer to tools/list (JSON): also what the policy names and the server lacks')
     .action((flags: CheckFlags) => check(flags, io))
 }
 
@@ -32,8 +37,10 @@ async function check(flags: CheckFlags, io: CliIo): Promise<void> {
   const loaded = readConfig(flags, io)
   const { config } = loaded
   const found = new Findings(loaded)
+  const recorded = flags.tools === undefined ? {} : recordedFrom(resolve(io.cwd, flags.tools))
   const compiled = compileSettings(config, await patternEngineFor(config.policy))
-  if (compiled.ok) for (const { path, message } of lintPolicy(compiled.value.policy)) found.warn(path, message)
+  if (compiled.ok)
+    for (const { path, message } of lintPolicy(compiled.value.policy, recorded)) found.warn(path, message)
   else for (const { path, message } of compiled.error) found.fail(path, message)
   const facts = await checkTrust(config.tls, found)
   checkKeyFiles(config.audit, config.identity.jwt?.jwks, found)
@@ -48,6 +55,20 @@ async function check(flags: CheckFlags, io: CliIo): Promise<void> {
   } else {
     io.stdout.write(summary(loaded, facts, found.warnings.length, flags.pod))
   }
+}
+
+/** What the server was seen to offer, in a file that the user named. */
+function recordedFrom(path: string): Recorded {
+  let value: JsonValue
+  try {
+    value = JSON.parse(readTextFile(path)) as JsonValue
+  } catch (error) {
+    if (error instanceof CliError) throw error
+    throw new CliError(1, `${path}: is not JSON; save the answer to tools/list as the server sends it`)
+  }
+  const recorded = readRecorded(value)
+  if (recorded !== undefined) return recorded
+  throw new CliError(1, `${path}: holds no list of tools; save the answer to tools/list as the server sends it`)
 }
 
 class Findings {

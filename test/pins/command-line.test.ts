@@ -8,7 +8,7 @@ import { cli } from '../support/cli.ts'
 /** The commands and flags that scripts, manifests and runbooks outside this repository rely on. */
 const COMMANDS: Record<string, readonly string[]> = {
   run: ['--config'],
-  check: ['--config', '--pod'],
+  check: ['--config', '--pod', '--tools'],
   demo: ['--once'],
   pki: ['--out'],
   inject: ['-f'],

@@ -123,3 +123,45 @@ describe('the upstream in the pod', () => {
     expect(await probeExposure({ kind: 'unix', path: '/x.sock' }, ['127.0.0.1'], 1000)).toEqual([])
   })
 })
+
+describe('--tools', () => {
+  const POLICY = `${SOUND.replace('tools: ["search_*"]', 'tools: ["search_*", read_file], args: { path: { prefix: /data } }')}`
+  const tool = (name: string, ...args: string[]) => ({
+    name,
+    inputSchema: { type: 'object', properties: Object.fromEntries(args.map(arg => [arg, { type: 'string' }])) },
+  })
+  async function checkWith(recorded: unknown, ...more: string[]) {
+    writeFileSync(join(folder, 'tools.json'), typeof recorded === 'string' ? recorded : JSON.stringify(recorded))
+    return check(POLICY, '--tools', join(folder, 'tools.json'), ...more)
+  }
+
+  test.each([
+    ['a result', (tools: unknown[]) => ({ tools })],
+    ['a whole answer', (tools: unknown[]) => ({ jsonrpc: '2.0', id: 1, result: { tools } })],
+  ])('%s without the tool and the argument that a rule names is told', async (_, wrap) => {
+    const { code, told } = await checkWith(wrap([tool('search_web', 'query')]))
+    expect(code).toBe(0)
+    expect(told.filter(line => line.includes('policy.rules[0]'))).toEqual([
+      'mcp-sidecar: warning: sidecar.yaml:3:69: policy.rules[0].tools[1]: the recorded list has no tool named read_file',
+      'mcp-sidecar: warning: sidecar.yaml:3:95: policy.rules[0].args.path: no tool of this rule has such an argument in its schema',
+    ])
+  })
+
+  test('a server that has all of it is no reason to warn', async () => {
+    const { told } = await checkWith({ tools: [tool('search_web', 'path'), tool('read_file', 'path')] })
+    expect(told.filter(line => line.includes('policy.rules[0]'))).toEqual([])
+  })
+
+  test.each([
+    ['tools: []', 'tools.json: is not JSON; save the answer to tools/list as the server sends it'],
+    ['{}', 'tools.json: holds no list of tools; save the answer to tools/list as the server sends it'],
+  ])('%s is refused in words', async (text, want) => {
+    const { code, told } = await checkWith(text)
+    expect([code, told]).toEqual([1, [`mcp-sidecar: ${want}`]])
+  })
+
+  test('a file that is not there is refused', async () => {
+    const { code, told } = await check(POLICY, '--tools', join(folder, 'none.json'))
+    expect([code, told]).toEqual([1, ['mcp-sidecar: none.json: the file cannot be read (ENOENT)']])
+  })
+})
