@@ -66,12 +66,16 @@ export class LivenessWatch {
       this.#timer = setTimeout(() => this.#ask(), 50)
     }
     this.asked += 1
-    http
+    const request = http
       .get(this.#url, { agent: this.#agent, timeout: 5000 }, response => {
         response.resume()
         response.on('close', () => next(response.statusCode === 200 ? undefined : `status ${response.statusCode}`))
       })
-      .on('error', error => next(String(error)))
+      .on('error', error => {
+        // A kept connection that was closed for its idleness just as it was used again says nothing; a new one does.
+        if (request.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET') this.#ask()
+        else next(String(error))
+      })
   }
 }
 
