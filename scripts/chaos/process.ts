@@ -56,6 +56,7 @@ export class LivenessWatch {
   }
 
   #ask(): void {
+    if (this.#isStopped) return
     const begun = performance.now()
     const next = (failure?: string): void => {
       if (this.#isStopped) return
