@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import type { Caller } from '../core/identity/caller.ts'
+import { ownText } from '../core/own-text.ts'
 
 /** What can belong to somebody: a session, an id of the SSE transport, an event to resume at, a task, a server's request. */
 export type OwnedKind = 'session' | 'sse' | 'event' | 'task' | 'request'
@@ -141,13 +142,13 @@ class Table {
     if (standing !== 'unknown') return standing === 'own'
     let owned = this.#owners.get(owner)
     if (owned === undefined) {
-      owned = { owner, keys: new Set() }
-      this.#owners.set(owner, owned)
+      owned = { owner: ownText(owner), keys: new Set() }
+      this.#owners.set(owned.owner, owned)
     }
     if (owned.keys.size >= this.#bounds.mostForOne) this.forget(first(owned.keys))
     if (this.#entries.size >= this.#bounds.most) this.forget(first(this.#entries.keys()))
     // Dropping the last of an owner's own drops the owner too.
-    this.#owners.set(owner, owned)
+    this.#owners.set(owned.owner, owned)
     owned.keys.add(key)
     this.#entries.set(key, { owner: owned, usedAtMs: nowMs })
     return true

@@ -1,6 +1,7 @@
 import type { AuditConfig } from '../../config/config.ts'
 import type { ClientCertificate, Peer, User } from '../identity/caller.ts'
 import type { Message } from '../mcp/message.ts'
+import { ownText } from '../own-text.ts'
 import type { Verdict } from '../policy/verdict.ts'
 import type { Refusal } from '../refusal.ts'
 import { AsciiJson } from './ascii-json.ts'
@@ -9,7 +10,7 @@ import { argsDigest } from './digest.ts'
 import type { ConnectionFacts, Exchange } from './exchange.ts'
 import { compileRedactor } from './redact.ts'
 import { refusalDetail } from './refusal-detail.ts'
-import { type Called, type ClientSaid, sameCalled, sameClient, samePeer, sameUser } from './same.ts'
+import { type Called, type ClientSaid, ownUser, sameCalled, sameClient, samePeer, sameUser } from './same.ts'
 import type { Generations, SidecarFact } from './sidecar-fact.ts'
 import { isoTime } from './time.ts'
 import { isTraceId } from './trace-id.ts'
@@ -168,7 +169,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     const member = whole(() => userText(user, cap))
     if (member.whole) {
       if (users.size >= MAX_KNOWN) users.clear()
-      users.set(user.id, { user, member: member.text })
+      users.set(ownText(user.id), { user: ownUser(user), member: ownText(member.text) })
     }
     return member.text
   }

@@ -1,5 +1,6 @@
 import type { Peer, User } from '../identity/caller.ts'
 import type { McpObject, Message } from '../mcp/message.ts'
+import { ownText } from '../own-text.ts'
 import type { Exchange } from './exchange.ts'
 
 /** What a message says of itself beside the name of its one object, by which the members that tell it are found. */
@@ -52,4 +53,18 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
   if (a.length !== b.length) return false
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
   return true
+}
+
+/** A user to be remembered, without what its texts were cut from. */
+export function ownUser(user: User): User {
+  const { id, org, email, scopes, roles, scopesCut } = user
+  return {
+    ...user,
+    id: ownText(id),
+    org: org === undefined ? undefined : ownText(org),
+    email: email === undefined ? undefined : ownText(email),
+    scopes: scopes.map(ownText),
+    roles: roles.map(ownText),
+    scopesCut: scopesCut.map(ownText),
+  }
 }

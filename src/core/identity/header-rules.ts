@@ -1,4 +1,5 @@
 import type { IdentityConfig, UpstreamConfig } from '../../config/config.ts'
+import { ownText } from '../own-text.ts'
 import { type ClientCertificateHeaders, compileClientCertificateHeaders } from './client-cert-headers.ts'
 import { foldName, isToken } from './fold.ts'
 
@@ -79,7 +80,7 @@ export function compileHeaderRules(identity: IdentityConfig, upstream: UpstreamC
     if (name.length <= LONGEST_REMEMBERED) {
       // Somebody who invents names costs only the forgetting of other invented names.
       if (remembered.size >= MOST_REMEMBERED) remembered = new Map(seed)
-      remembered.set(name, found)
+      remembered.set(ownText(name), found)
     }
     return found
   }

@@ -1,4 +1,5 @@
 import { isIP, isIPv6 } from 'node:net'
+import { ownText } from '../own-text.ts'
 
 /** Which Host and Origin values are served. Immutable but for what it remembers. */
 export interface HostRules {
@@ -60,7 +61,7 @@ export function compileHosts(
       if (before !== undefined) return before
       const accepted = judge(host)
       if (remembered.size >= MOST_REMEMBERED) remembered = new Map()
-      if (host.length <= LONGEST_NAME) remembered.set(host, accepted)
+      if (host.length <= LONGEST_NAME) remembered.set(ownText(host), accepted)
       return accepted
     },
     acceptsOrigin: origin => origin === undefined || anyOrigin || origins.has(normalOrigin(origin)),
