@@ -1,9 +1,9 @@
+import { ownText } from '../core/own-text.ts'
 import type { Admitted } from './call.ts'
 import type { Passage } from './passage.ts'
 
 /** Fields of one hop, and those that are set anew. @source RFC 9110 §7.6.1 */
 const NOT_PASSED: ReadonlySet<string> = new Set([
-  'connection',
   'keep-alive',
   'proxy-authenticate',
   'proxy-connection',
@@ -52,21 +52,48 @@ export function answerHeaders(
 ): string[] {
   const out: string[] = []
   let named: string | undefined
-  let single: Set<string> | undefined
+  let single: string[] | undefined
   for (let i = 0; i < headers.length; i += 2) {
-    const name = (headers[i] as string).toLowerCase()
-    if (name === 'connection') named = `${named ?? ''},${(headers[i + 1] as string).toLowerCase()}`
-    if (NOT_PASSED.has(name)) continue
-    if (SINGLE.has(name)) {
-      if (single?.has(name) === true) continue
-      single = (single ?? new Set()).add(name)
+    const name = headers[i] as string
+    const fate = fateOf(name)
+    if (fate === Fate.dropped) continue
+    if (fate === Fate.connection) {
+      named = `${named ?? ''},${(headers[i + 1] as string).toLowerCase()}`
+      continue
     }
-    out.push(headers[i] as string, headers[i + 1] as string)
+    if (fate === Fate.single) {
+      const lower = name.toLowerCase()
+      if (single?.includes(lower) === true) continue
+      if (single === undefined) single = [lower]
+      else single.push(lower)
+    }
+    out.push(name, headers[i + 1] as string)
   }
   if (named !== undefined && named !== ',close' && named !== ',keep-alive') removeNamed(out, named)
   for (let i = 0; i < call.quotaHeaders.length; i++) out.push(call.quotaHeaders[i] as string)
   if (bodyLength !== undefined) out.push('Content-Length', String(bodyLength))
   return out
+}
+
+const Fate = { passed: 0, single: 1, dropped: 2, connection: 3 } as const
+type Fate = (typeof Fate)[keyof typeof Fate]
+
+/** A server uses the same few names in the same spelling, so each is judged once. */
+const fates = new Map<string, Fate>()
+const MOST_REMEMBERED = 512
+const LONGEST_REMEMBERED = 64
+
+function fateOf(name: string): Fate {
+  const known = fates.get(name)
+  if (known !== undefined) return known
+  const lower = name.toLowerCase()
+  let fate: Fate = Fate.passed
+  if (lower === 'connection') fate = Fate.connection
+  else if (NOT_PASSED.has(lower)) fate = Fate.dropped
+  else if (SINGLE.has(lower)) fate = Fate.single
+  if (fates.size >= MOST_REMEMBERED) fates.clear()
+  if (name.length <= LONGEST_REMEMBERED) fates.set(ownText(name), fate)
+  return fate
 }
 
 function removeNamed(headers: string[], connection: string): void {
