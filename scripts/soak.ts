@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -106,7 +106,9 @@ async function main(): Promise<void> {
   const reloading = every(reloadEveryMs, isOver, async () => {
     const { rules } = config['policy'] as { rules: unknown[] }
     rules.splice(1, 1, { id: `nobody-${done.rewrites}`, effect: 'deny', when: { users: [`nobody-${done.rewrites}`] } })
-    writeFileSync(configFile, stringify(config))
+    // Replaced whole: half a file would be kept back, and rightly.
+    writeFileSync(`${configFile}.next`, stringify(config))
+    renameSync(`${configFile}.next`, configFile)
     done.rewrites++
   })
 
