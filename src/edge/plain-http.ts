@@ -33,7 +33,7 @@ export function plainListener(handler: PlainHandler, onFault: (error: Error) => 
       answer = onFault(error as Error)
     }
     if (!(answer instanceof Promise)) return write(request, response, answer)
-    answer.catch(onFault).then(settled => write(request, response, settled))
+    void answer.catch(onFault).then(settled => write(request, response, settled))
   }
 }
 
