@@ -70,6 +70,8 @@ export interface Sidecar {
   readonly ports: { readonly mtls: number | undefined; readonly admin: number }
   /** Connections that are open now. */
   connections(): Iterable<Connection>
+  /** Whether anybody has ever been connected. */
+  hasHadPeers(): boolean
   /** Reads everything again that can be reloaded (SIGHUP, `POST /reload`). */
   reload(): Promise<readonly ReloadOutcome[]>
   /** Lame duck: not ready any more, still serving; then every connection is asked to go elsewhere. */
@@ -247,6 +249,10 @@ class Running implements Sidecar {
 
   get ports(): Sidecar['ports'] {
     return { mtls: this.#mtlsPort, admin: this.#adminPort }
+  }
+
+  hasHadPeers(): boolean {
+    return this.#listener?.hasHadPeers ?? false
   }
 
   connections(): Iterable<Connection> {

@@ -36,21 +36,22 @@ export function registerRun(program: Command, io: CliIo): void {
       try {
         sidecar = await Promise.race([start(configPath(flags, io), io), ended.promise.then(() => undefined)])
         if (early !== undefined && sidecar !== undefined) stop(early)()
-        else if (sidecar !== undefined) settling = settleBetweenCalls(sidecar)
+        else if (sidecar !== undefined) settling = settleIfUntouched(sidecar)
         await ended.promise
       } finally {
-        clearInterval(settling)
+        clearTimeout(settling)
         for (const remove of handlers) remove()
       }
     })
 }
 
-/** A full collection stops everything for some 50 ms: it waits until readiness was told, and for a second without peers. */
-function settleBetweenCalls(sidecar: Sidecar): NodeJS.Timeout {
-  const timer = setInterval(() => {
-    for (const _open of sidecar.connections()) return
-    clearInterval(timer)
-    settleHeap()
+/**
+ * Once, a second after readiness was told, and not when anybody has been there by then: a full collection stops everything
+ * for some 50 ms, and throws away what has been compiled for the calls so far.
+ */
+function settleIfUntouched(sidecar: Sidecar): NodeJS.Timeout {
+  const timer = setTimeout(() => {
+    if (!sidecar.hasHadPeers()) settleHeap()
   }, 1000)
   return timer.unref()
 }

@@ -19,7 +19,7 @@ export function tuneHeap(): void {
 
 /**
  * Gives back what reading modules and configuration has left behind, a quarter of the memory of a sidecar that waits.
- * A full collection takes some 50 ms: to be called once, when everything is up and nobody is connected.
+ * A full collection takes some 50 ms: to be called once, when everything is up and before anybody has connected.
  */
 export function settleHeap(): void {
   setFlagsFromString('--expose-gc')

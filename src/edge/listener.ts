@@ -78,6 +78,7 @@ export class Listener {
   readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
+  #hasHadPeers = false
   #sweep: NodeJS.Timeout | undefined
 
   constructor(options: ListenerOptions) {
@@ -135,6 +136,11 @@ export class Listener {
 
   get connections(): Iterable<Connection> {
     return this.#connections.values()
+  }
+
+  /** Whether anybody has ever got past the handshake. */
+  get hasHadPeers(): boolean {
+    return this.#hasHadPeers
   }
 
   get connectionCount(): number {
@@ -259,6 +265,7 @@ export class Listener {
     }
     const connection = new Connection(socket, facts)
     this.#connections.set(socket, connection)
+    this.#hasHadPeers = true
     socket.once('close', () => {
       this.#connections.delete(socket)
       this.#options.events.connectionClosed(connection)
