@@ -15,6 +15,9 @@ export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs}
 suite=bookworm
 mirror=${MIRROR:-$(sed -n 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)}
 root=$work/root
+for program in buildah debootstrap; do
+  command -v $program >/dev/null || { echo "$program is not installed (apt-get install buildah debootstrap)" >&2; exit 1; }
+done
 
 if [ ! -x "$root/usr/bin/env" ]; then
   mkdir -p "$work"
@@ -34,7 +37,7 @@ ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/local/bin/npm"
 chmod 755 "$root/usr/local/lib/node_modules/npm/bin/npm-cli.js"
 
 container=$(buildah from scratch)
-trap 'buildah rm "$container" >/dev/null' EXIT
+trap 'buildah rm "$container" >/dev/null; [ -n "${WORK:-}" ] || rm -rf "$work"' EXIT
 buildah add -q "$container" "$root" / >/dev/null
 buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   --env NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \

@@ -33,6 +33,10 @@ CONF
 command -v runc >/dev/null && echo 'runtime = "runc"' >>"$work/containers.conf"
 export CONTAINERS_CONF=$work/containers.conf
 
+for program in buildah podman; do
+  command -v $program >/dev/null || { echo "$program is not installed (apt-get install buildah podman runc)"; exit 1; }
+done
+
 pass() { printf 'ok    %s\n' "$1"; }
 fail() { printf 'FAIL  %s\n' "$1"; failures=$((failures + 1)); }
 check() { if [ "$2" = "$3" ]; then pass "$1: $2"; else fail "$1: $2, want $3"; fi; }
@@ -50,6 +54,13 @@ if [ -z "$image" ]; then
   buildah bud --format docker --isolation "${ISOLATION:-chroot}" ${PULL:---pull-never} \
     --build-arg NODE_IMAGE="$node_image" --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     -t "$image" . >"$work/build.log" 2>&1 || { tail -30 "$work/build.log"; exit 1; }
+fi
+
+# Said plainly, because what podman says of a machine that lacks something is said ten times over and of other things.
+if ! podman run --rm --network none --entrypoint node "$image" --version >"$work/first.log" 2>&1; then
+  echo 'podman cannot run a container here: it needs root, namespaces, cgroups that can be written, and runc or crun'
+  cat "$work/first.log"
+  exit 1
 fi
 
 field() { podman image inspect --format "$1" "$image"; }
