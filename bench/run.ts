@@ -18,9 +18,10 @@ const { values } = parseArgs({
     http2: { type: 'boolean', default: false },
     only: { type: 'string', default: PEERS.join(',') },
     build: { type: 'string', multiple: true, default: [] },
-    warmup: { type: 'string', default: '15000' },
+    warmup: { type: 'string', default: '50000' },
     all: { type: 'boolean', default: false },
     latency: { type: 'boolean', default: false },
+    linear: { type: 'boolean', default: false },
     handshakes: { type: 'boolean', default: false },
     memory: { type: 'boolean', default: false },
     streams: { type: 'string', default: '1000' },
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
     }
   }
   if (values.all || values.latency) show(await latencyTable(peers, pki, capacity / 2))
+  if (values.all || values.linear) show(await linearTable(peers, pki))
   if (values.all || values.handshakes) show(await handshakeTable(peers, pki))
   if (values.all || values.memory) show(await memoryTable(pki, setting))
   if (values.all || values.ready) show(await readyTable(setting))
@@ -138,6 +140,24 @@ async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Pro
       ...fields.map(field => of(peer, field).toFixed(0)),
       ...fields.map(field => (floor === undefined ? '-' : (of(peer, field) - of(floor, field)).toFixed(0))),
     ]),
+  }
+}
+
+/** What a call costs with sixty times the connections, and with ten times the bytes. */
+async function linearTable(peers: readonly Peer[], pki: Pki): Promise<Table> {
+  const few = await inTurns(peers, pki, { connections: 16, seconds, bodyBytes: 200, isHttp2: false })
+  const many = await inTurns(peers, pki, { connections: 1000, seconds, bodyBytes: 200, isHttp2: false })
+  const small = await inTurns(peers, pki, { connections, seconds, bodyBytes: 16 * 1024, isHttp2: false })
+  const large = await inTurns(peers, pki, { connections, seconds, bodyBytes: 160 * 1024, isHttp2: false })
+  return {
+    title: 'Is the cost linear? CPU of one call, HTTP/1.1',
+    about: 'µs, and how many times the cost of the column before: of 16 connections, of a tenth of the bytes.',
+    head: ['peer', '16 connections', '1,000', 'times', '16 KiB', '160 KiB', 'times'],
+    rows: peers.map(peer => {
+      const [a, b, c, d] = [few, many, small, large].map(samples => median(samplesOf(samples, peer, 'cpu')))
+      const of = (value: number | undefined): string => (value ?? Number.NaN).toFixed(1)
+      return [peer.name, of(a), of(b), ratio(b ?? 0, a ?? 0), of(c), of(d), ratio(d ?? 0, c ?? 0)]
+    }),
   }
 }
 
