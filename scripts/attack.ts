@@ -1,5 +1,4 @@
 import http2 from 'node:http2'
-import net from 'node:net'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,6 +10,7 @@ import { temporaryFolder, testPki } from '../test/support/pki.ts'
 import { Flag, Frame, frame, postHead, preface } from '../test/support/raw-peers.ts'
 import { toolCall, USER_HEADERS } from '../test/support/request.ts'
 import { SidecarProcess } from '../test/support/sidecar-process.ts'
+import { closed, connectFrom, opened, plainFrom, type Target } from './attack/connections.ts'
 import { ChaosLoad } from './chaos/load.ts'
 import { heldBy, LivenessWatch } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
@@ -61,13 +61,6 @@ function attack(name: string, target: Target): Promise<void> {
     worker.once('error', reject)
     worker.once('exit', () => resolve())
   })
-}
-
-interface Target {
-  readonly port: number
-  readonly ca: string
-  readonly gateway: { readonly cert: string; readonly key: string }
-  readonly stranger: { readonly cert: string; readonly key: string }
 }
 
 async function main(): Promise<void> {
@@ -304,53 +297,4 @@ async function repeat(attackers: number, once: (i: number) => Promise<unknown>):
     while (performance.now() < until) await once(i++)
   }
   await Promise.all(Array.from({ length: attackers }, attacker))
-}
-
-/** Attackers come from a few addresses, none of them the honest callers'. */
-function addressOf(i: number): string {
-  return `127.0.1.${1 + (i % 8)}`
-}
-
-function plainFrom(target: Target, i: number): net.Socket {
-  const socket = net.connect({ port: target.port, host: '127.0.0.1', localAddress: addressOf(i) })
-  return socket.on('error', () => {})
-}
-
-function connectFrom(
-  target: Target,
-  i: number,
-  ALPNProtocols: string[],
-  secrets: { cert?: string; key?: string } = target.gateway,
-): tls.TLSSocket {
-  const socket = tls.connect({
-    socket: plainFrom(target, i),
-    servername: 'localhost',
-    ca: target.ca,
-    ALPNProtocols,
-    ...secrets,
-  })
-  socket.on('error', () => {})
-  socket.on('data', () => {})
-  return socket
-}
-
-function opened(socket: tls.TLSSocket): Promise<void> {
-  return new Promise(resolve => {
-    socket.once('secureConnect', () => resolve())
-    socket.once('close', () => resolve())
-  })
-}
-
-/** Waits until the other side has closed, but not for ever. */
-async function closed(socket: net.Socket, withinMs: number): Promise<void> {
-  if (!socket.destroyed) {
-    await new Promise<void>(resolve => {
-      const timer = setTimeout(resolve, withinMs)
-      socket.once('close', () => {
-        clearTimeout(timer)
-        resolve()
-      })
-    })
-  }
-  socket.destroy()
 }
