@@ -3,6 +3,7 @@
 # 128 MiB, a health check, SIGTERM, its size. Calls go over mTLS to a server in the same (network) pod.
 #
 #   scripts/image-test.sh [IMAGE]        IMAGE: test this one instead of building
+#   scripts/image-test.sh --can-run IMAGE   only says, by its exit code, whether this machine runs containers
 #
 # Needs buildah and podman (root); no network beyond what the build needs, none at all with IMAGE. Where no registry can
 # be reached, scripts/base-image.sh makes the base:  NODE_IMAGE=localhost/node-base:24 scripts/image-test.sh
@@ -32,6 +33,12 @@ cgroup_manager = "cgroupfs"
 CONF
 command -v runc >/dev/null && echo 'runtime = "runc"' >>"$work/containers.conf"
 export CONTAINERS_CONF=$work/containers.conf
+
+# Whether containers run here at all, with what the test asks of them.
+if [ "${1:-}" = --can-run ]; then
+  timeout 120 podman run --rm --network none --memory 128m --cap-drop ALL --entrypoint node "$2" -e 0
+  exit
+fi
 
 for program in buildah podman; do
   command -v $program >/dev/null || { echo "$program is not installed (apt-get install buildah podman runc)"; exit 1; }
