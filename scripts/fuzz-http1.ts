@@ -63,6 +63,7 @@ const REQUESTS = [
 ]
 /** Node hands over the bare socket for CONNECT and reads PRI as HTTP/2. */
 const NOT_LIKE_OTHERS: ReadonlySet<string> = new Set(['CONNECT', 'PRI'])
+const NOTHING = { head() {}, data() {}, end() {} }
 const random = generator(seed)
 
 await fuzzRequests(performance.now() + seconds * 500)
@@ -174,8 +175,6 @@ function checkTimes(): void {
     }
   }
 }
-
-const NOTHING = { head() {}, data() {}, end() {} }
 
 function timeOf(bytes: Buffer): number {
   return bestOf(() => {
