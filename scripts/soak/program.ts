@@ -43,7 +43,7 @@ export function countOf(line: string): number {
   return Number(/"count":(\d+)/.exec(line)?.[1] ?? 1)
 }
 
-const NO_TIME = /"reason":"(?:OVERLOADED|sidecar_overloaded|ERR_TLS_HANDSHAKE_TIMEOUT)"/
+const NO_TIME = /"reason":"(?:OVERLOADED|TOO_MANY_HANDSHAKES|sidecar_overloaded|ERR_TLS_HANDSHAKE_TIMEOUT)"/
 
 /** The sidecar had no time for this one, a connection or a call. */
 export function isOverload(line: string): boolean {

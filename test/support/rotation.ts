@@ -119,7 +119,8 @@ async function timed(
 /** A call on a connection of its own is answered with 200; refused connections are `false`. */
 function isServed(port: number, { cert, key, ca }: Credential): Promise<boolean> {
   return new Promise(resolve => {
-    const options = { host: '127.0.0.1', servername: 'localhost', path: '/mcp', method: 'POST', agent: false as const }
+    const to = { host: '127.0.0.1', servername: 'localhost', path: '/mcp', method: 'POST', agent: false as const }
+    const options = { ...to, localAddress: strangerAddress() }
     const headers = { 'Content-Type': 'application/json', Accept: 'application/json', ...USER_HEADERS }
     const request = https.request({ ...options, port, cert, key, ca, headers }, response => {
       response.resume()
@@ -130,10 +131,18 @@ function isServed(port: number, { cert, key, ca }: Credential): Promise<boolean>
   })
 }
 
+let probes = 0
+
+/** Probes fail until a step is live, and a failed handshake counts ten times: they may not use up what the load has. */
+function strangerAddress(): string {
+  return `127.0.1.${1 + (probes++ % 200)}`
+}
+
 /** Serial of the certificate that a new connection is given. */
 export function presentedSerial(port: number, { cert, key, ca }: Credential): Promise<string | undefined> {
   return new Promise(resolve => {
-    const socket = connect({ port, host: '127.0.0.1', servername: 'localhost', cert, key, ca }, () => {
+    const from = { localAddress: strangerAddress() }
+    const socket = connect({ port, host: '127.0.0.1', servername: 'localhost', cert, key, ca, ...from }, () => {
       resolve(socket.getPeerX509Certificate()?.serialNumber)
       socket.end()
     })
