@@ -19,7 +19,8 @@ work=$(mktemp -d)
 failures=0
 
 cleanup() {
-  podman rm -f "$name-sidecar" "$name-server" >/dev/null 2>&1 || true
+  # One by one: given a name that is gone, podman leaves the others.
+  for container in "$name-sidecar" "$name-server"; do podman rm -f -t 0 "$container" >/dev/null 2>&1 || true; done
   rm -rf "$work"
 }
 trap cleanup EXIT
