@@ -21,8 +21,7 @@ export interface Http1Options {
  * HTTP/1.1 on one verified connection: one request at a time, in the order in which they came. What a client sends before
  * it has its answer waits here, at most `MOST_WAITING`, and then in its own kernel.
  *
- * Node's server does the same and costs as much as all checks together (docs/decisions/0006-http1-server.md); its way of
- * reading on both sides of a request is not wanted here either. HTTP/2 stays with Node.
+ * Why not Node's server: docs/decisions/0006-http1-server.md. HTTP/2 stays with Node.
  */
 export class Http1Connection implements RequestParts {
   readonly connection: Connection
@@ -114,7 +113,8 @@ export class Http1Connection implements RequestParts {
     this.#current = undefined
     this.#sinceMono = performance.now()
     this.connection.requestOver()
-    if (last) {
+    // A connection that was told to go while it answered has just ended: what waits would be done and never answered.
+    if (last || !this.#socket.writable) {
       this.#isOver = true
       this.#waiting = undefined
       return
@@ -124,7 +124,8 @@ export class Http1Connection implements RequestParts {
   }
 
   #onData(chunk: Buffer): void {
-    if (this.#isOver || this.#isDeaf) return
+    // What crosses our end of the connection must not be done either; its client sees that it was not taken.
+    if (this.#isOver || this.#isDeaf || !this.#socket.writable) return
     if (this.#waiting !== undefined || (this.#current !== undefined && this.#reader.isWhole)) return this.#wait(chunk)
     if (this.#reader.isBetween && !this.#isFirst) this.#sinceMono = performance.now()
     this.#read(chunk)
@@ -163,9 +164,8 @@ export class Http1Connection implements RequestParts {
 
   #readWaiting(): void {
     const waiting = this.#waiting
-    if (waiting === undefined) return
     this.#waiting = undefined
-    this.#read(waiting)
+    if (waiting !== undefined) this.#read(waiting)
     if (this.#waiting === undefined) this.readOn()
   }
 

@@ -1,0 +1,89 @@
+import { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { beforeEach, expect, test } from 'vitest'
+import { Connection } from '../../src/edge/connection.ts'
+import type { Http1Arrival } from '../../src/edge/http1-arrival.ts'
+import { Http1Connection } from '../../src/edge/http1-connection.ts'
+
+/** A socket whose client is the test: `push` is what it sends, `written` what it gets. */
+class TestSocket extends Duplex {
+  written = ''
+  override _read(): void {}
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.written += chunk.toString('latin1')
+    setImmediate(done)
+  }
+  setNoDelay(): void {}
+  destroySoon(): void {
+    this.end()
+  }
+}
+
+let socket: TestSocket
+let connection: Connection
+let arrivals: Http1Arrival[]
+
+beforeEach(() => {
+  socket = new TestSocket()
+  arrivals = []
+  const facts = { remoteAddress: '127.0.0.1', certificate: undefined, tls: '', httpVersion: '1.1' as const }
+  connection = new Connection(socket as unknown as TLSSocket, facts)
+  const deadlines = { bodyMs: 1000, readMs: 1000, readBytesPerMs: 100 }
+  void new Http1Connection(socket as unknown as TLSSocket, connection, {
+    headBytes: 16 * 1024,
+    headersMs: 1000,
+    idleMs: 1000,
+    deadlines,
+    arrival: arrival => void arrivals.push(arrival),
+    malformed() {},
+  })
+})
+
+const request = (path: string, body = '') =>
+  `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+
+async function turns(): Promise<void> {
+  for (let i = 0; i < 8; i++) await new Promise(setImmediate)
+}
+
+function answer(arrival: Http1Arrival | undefined): void {
+  arrival?.head(200, [], false)
+  arrival?.end(Buffer.from('ok'))
+}
+
+test('requests that were sent ahead are told of one after the other', async () => {
+  socket.push(request('/1') + request('/2', 'x') + request('/3').slice(0, 20))
+  await turns()
+  expect(arrivals.map(({ target }) => target)).toEqual(['/1'])
+  answer(arrivals[0])
+  await turns()
+  expect(arrivals.map(({ target }) => target)).toEqual(['/1', '/2'])
+  answer(arrivals[1])
+  socket.push(request('/3').slice(20))
+  await turns()
+  expect(arrivals.map(({ target }) => target)).toEqual(['/1', '/2', '/3'])
+})
+
+test('a body that nobody asked for, and that was too much to hold, does not stop the connection when it has come whole', async () => {
+  const whole = request('/1', 'x'.repeat(70_000))
+  for (let at = 0; at < whole.length; at += 16_384) socket.push(whole.slice(at, at + 16_384))
+  await turns()
+  answer(arrivals[0])
+  await turns()
+  socket.push(request('/2'))
+  await turns()
+  expect(arrivals.map(({ target }) => target)).toEqual(['/1', '/2'])
+})
+
+test('what was sent ahead is not done when the connection ends with the answer that is under way', async () => {
+  socket.push(request('/1') + request('/2'))
+  await turns()
+  arrivals[0]?.head(200, [], true)
+  connection.retire('draining', 5000, 'soon')
+  arrivals[0]?.end(Buffer.from('ok'))
+  await turns()
+  expect(socket.writableEnded).toBe(true)
+  socket.push(request('/3'))
+  await turns()
+  expect(arrivals.map(({ target }) => target)).toEqual(['/1'])
+})
