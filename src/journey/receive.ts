@@ -63,7 +63,7 @@ export function receive(
   settings: Snapshot<Settings>,
   hosts: HostCheck,
 ): Result<Received, Refusal> {
-  // Of a head with thousands of lines Node would silently keep the first 2,000.
+  // The reader of HTTP/1.1 bounds bytes alone, and an HTTP/2 client may not have seen our settings yet.
   const { headerBytes } = settings.value.config.limits
   if (arrival.rawHeaders.length > MOST_HEADER_LINES * 2 || arrival.headBytes > headerBytes) {
     return err({ reason: 'request_headers_too_large' })

@@ -60,11 +60,8 @@ export function readFieldLines(head: string, from: number, most: number): FieldL
     const value = head.slice(first, last)
     headers.push(name, value)
     if (headers.length > most * 2) return `more than ${most} header lines`
-    const fault = note(lines, name, value)
+    const fault = note(lines, name, value, head, colon, stop)
     if (fault !== undefined) return fault
-    // A tab beside a framing is read by some as part of it, and by others not.
-    if ((name.length === 14 || name.length === 17) && isFraming(name) && head.slice(colon, stop).includes('\t'))
-      return 'tab in a framing header'
   }
   // Both framings at once is how messages get confused with one another (RFC 9112 §6.3): refuse rather than pick one.
   if (lines.chunked && lines.length >= 0) return 'both Content-Length and Transfer-Encoding'
@@ -72,7 +69,14 @@ export function readFieldLines(head: string, from: number, most: number): FieldL
 }
 
 /** By length first, so that most lines cost one comparison of numbers. */
-function note(lines: FieldLines, name: string, value: string): Fault | undefined {
+function note(
+  lines: FieldLines,
+  name: string,
+  value: string,
+  head: string,
+  colon: number,
+  stop: number,
+): Fault | undefined {
   switch (name.length) {
     case 4:
       if (name.toLowerCase() === 'host') lines.hasHost = true
@@ -92,11 +96,13 @@ function note(lines: FieldLines, name: string, value: string): Fault | undefined
     case 14:
       if (name.toLowerCase() !== 'content-length') return undefined
       if (lines.length >= 0 || !/^[0-9]{1,15}$/.test(value)) return 'Content-Length repeated or not a number'
+      if (hasTab(head, colon, stop)) return TAB_IN_FRAMING
       lines.length = Number(value)
       return undefined
     case 17:
       if (name.toLowerCase() !== 'transfer-encoding') return undefined
       if (lines.chunked || value.toLowerCase() !== 'chunked') return 'Transfer-Encoding other than chunked'
+      if (hasTab(head, colon, stop)) return TAB_IN_FRAMING
       lines.chunked = true
       return undefined
     default:
@@ -104,9 +110,11 @@ function note(lines: FieldLines, name: string, value: string): Fault | undefined
   }
 }
 
-function isFraming(name: string): boolean {
-  const lower = name.toLowerCase()
-  return lower === 'content-length' || lower === 'transfer-encoding'
+/** A tab beside a framing is read by some as part of it, and by others not. */
+const TAB_IN_FRAMING: Fault = 'tab in a framing header'
+
+function hasTab(head: string, colon: number, stop: number): boolean {
+  return head.slice(colon, stop).includes('\t')
 }
 
 function isBlank(code: number): boolean {

@@ -32,7 +32,7 @@ export interface ArrivalHeaders {
  * Reads every header that the journey needs in one pass. What means something to the MCP message (`Mcp-*`,
  * `Content-Type`, `Last-Event-ID`) is handed through here and read by `readPostedHeaders`.
  *
- * @param raw  Node's `rawHeaders`: `[name, value, …]` in the order and spelling of the wire.
+ * @param raw  `[name, value, …]` in the order and spelling of the wire.
  * @refuses    `user_header_ambiguous` for a repeated or aliased identity line, `user_token_ambiguous` for a repeated
  *             Authorization, `request_malformed` for a repeated Host or Origin, and for names and values that HTTP does not allow.
  */
@@ -161,7 +161,7 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
   })
 }
 
-/** Nothing that ends a line, and nothing beyond a byte. Node's parser refuses most of it before; HTTP/2 and tests do not go that way. */
+/** Nothing that ends a line, and nothing beyond a byte. The reader of HTTP/1.1 refuses most of it before; HTTP/2 does not go that way. */
 // oxlint-disable-next-line no-control-regex -- these are what is looked for
 const NOT_IN_A_VALUE = /[\0-\x08\x0a-\x1f\x7f\u0100-\uffff]/
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/
