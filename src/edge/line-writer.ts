@@ -3,17 +3,20 @@ import type { Writable } from 'node:stream'
 /**
  * The one writer of a stream, which knows what the kernel has. Lines are ASCII, so characters are bytes.
  *
- * Lines of one turn of the event loop are one write: under load several calls end in a turn, and the answers that wait
- * for their lines are sent right after it. On a pipe or a socket Node hands a write to the kernel at once when there is
+ * Lines of one turn of the event loop are sealed one after the other and are one write: under load several calls end in a
+ * turn, and the answers that wait for their lines are sent right after it. Sealed together they find the code and the
+ * data of the hash in the processor's caches, which costs half of what it does between calls. On a pipe or a socket Node hands a write to the kernel at once when there is
  * room, and keeps the rest without blocking; a file or a terminal is written synchronously. *Blocked* is more than
  * 256 KiB, or anything for 250 ms, that the kernel has not taken; it ends when the kernel takes again and at most 64 KiB
  * wait.
  */
 export class LineWriter {
   readonly #stream: Writable
+  readonly #seal: (draft: string) => string
   readonly #changed: () => void
-  /** Lines of this turn, which the stream does not have yet. */
-  #turn = ''
+  /** Drafts of this turn, which the stream does not have yet, and their bytes. */
+  #turn: string[] = []
+  #turnBytes = 0
   /** Lines so far, and how many of them, from the first, the kernel has. */
   #issued = 0
   #acknowledged = 0
@@ -24,15 +27,19 @@ export class LineWriter {
   #watch: NodeJS.Timeout | undefined
   #watchedFrom = 0
   readonly #waiting: { mark: number; goOn: () => void }[] = []
-  readonly #onTurn = (): void => this.#flush()
+  readonly #onTurn = (): void => this.flush()
   readonly #onAcknowledged = (error?: Error | null): void => this.#acknowledge(error)
   readonly #onWatch = (): void => this.#lookAgain()
   readonly #onError = (error: Error): void => this.#fail(error)
   readonly #onClose = (): void => this.#fail(new Error('the stream was closed'))
 
-  /** @param changed  Called whenever `blocked` or `failure` has changed. */
-  constructor(stream: Writable, changed: () => void) {
+  /**
+   * @param seal     Makes a draft a line, line feed included. Called for each in the order of `write`, just before it goes.
+   * @param changed  Called whenever `blocked` or `failure` has changed.
+   */
+  constructor(stream: Writable, seal: (draft: string) => string, changed: () => void) {
     this.#stream = stream
+    this.#seal = seal
     this.#changed = changed
     stream.on('error', this.#onError)
     stream.on('close', this.#onClose)
@@ -48,7 +55,7 @@ export class LineWriter {
   }
 
   get pendingBytes(): number {
-    return this.#failure === undefined ? this.#stream.writableLength + this.#turn.length : 0
+    return this.#failure === undefined ? this.#stream.writableLength + this.#turnBytes : 0
   }
 
   /** Lines that were given to `write` and that the kernel does not have. */
@@ -56,12 +63,13 @@ export class LineWriter {
     return this.#issued - this.#acknowledged
   }
 
-  write(line: string): void {
+  write(draft: string): void {
     this.#issued += 1
     if (this.#failure !== undefined) return
-    if (this.#turn === '') setImmediate(this.#onTurn)
-    this.#turn += line
-    if (this.#turn.length >= ONE_WRITE_BYTES) this.#flush()
+    if (this.#turn.length === 0) setImmediate(this.#onTurn)
+    this.#turn.push(draft)
+    this.#turnBytes += draft.length
+    if (this.#turnBytes >= ONE_WRITE_BYTES) this.flush()
   }
 
   /** True when the kernel has every line so far; else `then` is called when it has, or when it never will. */
@@ -83,10 +91,14 @@ export class LineWriter {
     // The listener for errors stays: an error of stdout after the end must not become an exception.
   }
 
-  #flush(): void {
-    const lines = this.#turn
-    if (lines === '' || this.#failure !== undefined) return
-    this.#turn = ''
+  /** Seals and writes the lines of this turn now. */
+  flush(): void {
+    const drafts = this.#turn
+    if (drafts.length === 0 || this.#failure !== undefined) return
+    this.#turn = []
+    this.#turnBytes = 0
+    let lines = ''
+    for (const draft of drafts) lines += this.#seal(draft)
     this.#marks.push(this.#issued)
     this.#stream.write(lines, 'latin1', this.#onAcknowledged)
     const waiting = this.#stream.writableLength
@@ -133,7 +145,8 @@ export class LineWriter {
   #fail(error: Error): void {
     if (this.#failure !== undefined) return
     this.#failure = error
-    this.#turn = ''
+    this.#turn = []
+    this.#turnBytes = 0
     this.#blocked = true
     clearTimeout(this.#watch)
     this.releaseWaiting()

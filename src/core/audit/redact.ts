@@ -92,8 +92,9 @@ export function compileRedactor(config: AuditConfig): Redactor {
   function writeObject(object: JsonObject, depth: number): string {
     let json = '{'
     let members = 0
-    const hidesValue = namesSecret(object)
-    for (const name of Object.keys(object)) {
+    const names = Object.keys(object)
+    const hidesValue = namesSecret(object, names)
+    for (const name of names) {
       if (left < LEAST_ROOM || members >= MAX_MEMBERS) {
         out.truncated = true
         break
@@ -111,12 +112,16 @@ export function compileRedactor(config: AuditConfig): Redactor {
   }
 
   /** `{ "name": "Authorization", "value": "…" }`, and the private members of a JSON Web Key. */
-  function namesSecret(object: JsonObject): RegExp | undefined {
-    for (const label of NAME_MEMBERS) {
-      const name = object[label]
-      if (typeof name === 'string' && name.length <= MAX_NAME && keys.matches(name)) return VALUE_MEMBER
+  function namesSecret(object: JsonObject, names: readonly string[]): RegExp | undefined {
+    let hides: RegExp | undefined
+    for (const label of names) {
+      if (label.length > LONGEST_LABEL) continue
+      if (NAME_MEMBERS.has(label)) {
+        const name = object[label]
+        if (typeof name === 'string' && name.length <= MAX_NAME && keys.matches(name)) return VALUE_MEMBER
+      } else if (label === 'kty' && typeof object.kty === 'string') hides = JWK_PRIVATE_MEMBER
     }
-    return typeof object.kty === 'string' ? JWK_PRIVATE_MEMBER : undefined
+    return hides
   }
 
   function announces(text: string): boolean {
@@ -182,7 +187,8 @@ function jsonOf(secrets: SecretText, text: string, maxBytes: number, out: AsciiJ
   return out.string(look === 1 ? text : secrets.clean(text, maxBytes), maxBytes)
 }
 
-const NAME_MEMBERS = ['name', 'key', 'header', 'field']
+const NAME_MEMBERS: ReadonlySet<string> = new Set(['name', 'key', 'header', 'field'])
+const LONGEST_LABEL = 'header'.length
 const VALUE_MEMBER = /^(?:values?|content|data|text)$/i
 const JWK_PRIVATE_MEMBER = /^(?:d|p|q|dp|dq|qi|k|oth)$/
 const NAME_ALONE = /^[-\w.]+:?$/
