@@ -184,12 +184,13 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   }
 
   function mcpMember(x: Exchange, message: Message | undefined, brief: boolean, cap: Caps): string {
-    let line = message === undefined ? '' : calledMembers(message, cap)
-    if (message?.id !== undefined && !brief) {
+    const session = x.session === undefined ? '' : `"session":${json.string(x.session, 80)}`
+    if (message === undefined) return session === '' ? '' : `,"mcp":{${session}}`
+    let line = `,"mcp":{${calledMembers(message, cap)}`
+    if (message.id !== undefined && !brief) {
       line += `,"rpcId":${typeof message.id === 'number' ? message.id : text(message.id, cap.name)}`
     }
-    if (x.session !== undefined) line += `,"session":${json.string(x.session, 80)}`
-    return line === '' ? '' : `,"mcp":{${line.slice(1)}}`
+    return session === '' ? `${line}}` : `${line},${session}}`
   }
 
   function calledMembers(message: Message, cap: Caps): string {
@@ -207,7 +208,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   }
 
   function calledText(message: Message, cap: Caps): string {
-    let line = `,"era":"${message.era}"`
+    let line = `"era":"${message.era}"`
     if (message.version !== undefined) line += `,"version":${text(message.version, cap.name)}`
     if (message.method !== '') line += `,"method":${text(message.method, cap.name)}`
     let seen = ''

@@ -1,6 +1,7 @@
 import type { AuditConfig } from '../../config/config.ts'
 import { compileGlob } from '../glob.ts'
 import type { JsonObject, JsonValue } from '../json.ts'
+import { ownText } from '../own-text.ts'
 import type { AsciiJson } from './ascii-json.ts'
 import { compileSecretKeys } from './secret-keys.ts'
 import { compileSecretText, type SecretText } from './secret-text.ts'
@@ -25,11 +26,20 @@ export interface Redactor {
 /** Longest text that is kept of one argument. */
 const MAX_TEXT = 1024
 const MAX_NAME = 128
+/** An escaped character takes at most six. */
+const LONGEST_KNOWN_NAME = Math.floor((MAX_NAME - 3) / 6)
+const MAX_KNOWN_NAMES = 2048
 const MAX_MEMBERS = 128
 const MAX_DEPTH = 8
 /** Shortest room in which a member is begun: a short name, a colon and a marker. */
 const LEAST_ROOM = 40
 const REDACTED = '"[redacted]"'
+
+interface WrittenName {
+  /** `"query":` */
+  readonly shown: string
+  readonly isSecret: boolean
+}
 
 export function compileRedactor(config: AuditConfig): Redactor {
   const keys = compileSecretKeys(config.redact.keys)
@@ -41,6 +51,7 @@ export function compileRedactor(config: AuditConfig): Redactor {
   const hidesCards = config.redact.patterns.includes('card')
   const allowances = compileAllowances(config.allow)
 
+  const writtenNames = new Map<string, WrittenName>()
   // The walk is synchronous and never enters itself, so its state needs no object for each call.
   let left = 0
   let out: AsciiJson
@@ -100,15 +111,30 @@ export function compileRedactor(config: AuditConfig): Redactor {
         break
       }
       if (members++ > 0) json += ','
-      const shown = jsonOf(secrets, name, Math.min(MAX_NAME, left - 18), out)
-      json += `${shown}:`
-      left -= shown.length + 2
-      if (keys.matches(name) || (hidesValue && hidesValue.test(name))) {
+      const { shown, isSecret } = writtenName(name)
+      json += shown
+      left -= shown.length + 1
+      if (isSecret || (hidesValue && hidesValue.test(name))) {
         json += REDACTED
         left -= REDACTED.length
       } else json += writeValue(object[name] as JsonValue, depth + 1)
     }
     return `${json}}`
+  }
+
+  /** A name as it stands before its value: tools are called with the same few names again and again. */
+  function writtenName(name: string): WrittenName {
+    const max = Math.min(MAX_NAME, left - 18)
+    const known = writtenNames.get(name)
+    if (known !== undefined && known.shown.length <= max) return known
+    const shown = `${jsonOf(secrets, name, max, out)}:`
+    const written = { shown, isSecret: keys.matches(name) }
+    // One that may have been cut for want of room is not the same the next time.
+    if (known === undefined && max === MAX_NAME && name.length <= LONGEST_KNOWN_NAME) {
+      if (writtenNames.size >= MAX_KNOWN_NAMES) writtenNames.clear()
+      writtenNames.set(ownText(name), written)
+    }
+    return written
   }
 
   /** `{ "name": "Authorization", "value": "…" }`, and the private members of a JSON Web Key. */
