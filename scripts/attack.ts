@@ -16,7 +16,7 @@ import { heldBy, LivenessWatch } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
 
 /**
- * `npm run attack [-- --short]`: the sidecar as a process of its own, honest callers at an even pace, and attackers
+ * `npm run attack [-- --short] [--only 'rapid reset']`: the sidecar as a process of its own, honest callers at an even pace, and attackers
  * beside them in a thread of their own, from other addresses of the loopback. Long form: 1,000 slow clients and 100,000 bad handshakes.
  *
  * Printed for each attack: the honest callers' p99 as a multiple of its calm value (the aim is 3), and how many of their
@@ -26,7 +26,9 @@ import { freePort, MisbehavingServer } from './chaos/server.ts'
  * not in a cluster.
  */
 // Options are read again in the thread of the attackers.
-const { values } = parseArgs({ options: { short: { type: 'boolean', default: false } } })
+const { values } = parseArgs({
+  options: { short: { type: 'boolean', default: false }, only: { type: 'string', default: '' } },
+})
 const seconds = values.short ? 3 : 15
 const slowClients = values.short ? 200 : 1000
 const badHandshakes = values.short ? 2000 : 100_000
@@ -85,7 +87,7 @@ async function main(): Promise<void> {
   const calm = await measured(honest, 'calm', undefined, () => sleep(seconds * 1000))
   const before = heldBy(sidecar.child.pid ?? 0)
 
-  for (const name of Object.keys(ATTACKS)) {
+  for (const name of Object.keys(ATTACKS).filter(name => name.includes(values.only))) {
     await measured(honest, name, calm, () => attack(name, target))
     // What the attack left behind is over before the next one begins.
     await sleep(1000)

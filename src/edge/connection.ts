@@ -18,6 +18,9 @@ const STREAM_END_MS = 1000
 const IDLE_CUT_MS = 1000
 const FRAMES_AT_ONCE = 500
 const FRAMES_A_SECOND = 50
+/** Less than what Node itself lets pass (`streamResetBurst`), so that it is told and paid for. */
+const TAKEN_BACK_AT_ONCE = 64
+const TAKEN_BACK_A_SECOND = 20
 
 /** How long GOAWAY waits for a quiet moment when the process is about to end. */
 const QUIET_WAIT_MS = 1000
@@ -45,8 +48,9 @@ export class Connection implements ArrivalConnection {
   #endsWhenIdle = false
   #idleSinceMono = this.openedMono
   /** PING and SETTINGS frames that may still come at once. */
-  #frames = FRAMES_AT_ONCE
-  #framesAtMono = this.openedMono
+  readonly #frames = new Allowance(FRAMES_AT_ONCE, FRAMES_A_SECOND, this.openedMono)
+  /** Requests that may still be reset before they are looked at. */
+  readonly #takenBack = new Allowance(TAKEN_BACK_AT_ONCE, TAKEN_BACK_A_SECOND, this.openedMono)
   #goAwayAtMono = Number.POSITIVE_INFINITY
   #interruptAtMono = Number.POSITIVE_INFINITY
   #cutAtMono = Number.POSITIVE_INFINITY
@@ -123,12 +127,17 @@ export class Connection implements ArrivalConnection {
 
   /** A frame has come that has to be answered and carries nothing; who sends them without end is cut off. */
   noteFrame(): void {
-    const now = performance.now()
-    this.#frames = Math.min(FRAMES_AT_ONCE, this.#frames + ((now - this.#framesAtMono) * FRAMES_A_SECOND) / 1000) - 1
-    this.#framesAtMono = now
-    if (this.#frames >= 0 || this.socket.destroyed) return
+    if (this.socket.destroyed || this.#frames.take(performance.now())) return
     this.retiredFor = 'TOO_MANY_FRAMES'
     this.destroy()
+  }
+
+  /** A request was reset before it was looked at. @returns false when that was one too many, and the connection is cut. */
+  noteTakenBack(): boolean {
+    if (this.#takenBack.take(performance.now())) return true
+    this.retiredFor = 'TOO_MANY_RESETS'
+    this.destroy()
+    return false
   }
 
   /** How many requests are open; of HTTP/1.1 those that a client has sent without waiting for answers. */
@@ -173,5 +182,26 @@ export class Connection implements ArrivalConnection {
     this.isCut = true
     this.#session?.destroy()
     this.socket.destroy()
+  }
+}
+
+/** How often something may happen: so many times at once, and so many times a second in the long run. */
+class Allowance {
+  readonly #atOnce: number
+  readonly #aSecond: number
+  #left: number
+  #atMono: number
+
+  constructor(atOnce: number, aSecond: number, nowMono: number) {
+    this.#atOnce = atOnce
+    this.#aSecond = aSecond
+    this.#left = atOnce
+    this.#atMono = nowMono
+  }
+
+  take(nowMono: number): boolean {
+    this.#left = Math.min(this.#atOnce, this.#left + ((nowMono - this.#atMono) * this.#aSecond) / 1000) - 1
+    this.#atMono = nowMono
+    return this.#left >= 0
   }
 }

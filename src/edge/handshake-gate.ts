@@ -49,6 +49,11 @@ export class HandshakeGate<S extends object> {
     if (how === 'failed') entry.visitor.tokens -= FAILED_COSTS - 1
   }
 
+  /** A connection from there had to be cut for a flood: that costs its address what half a second may bring otherwise. */
+  charge(address: string, nowMono: number): void {
+    this.#visitor(address, nowMono).tokens -= this.#most
+  }
+
   #evictFor(newcomer: Visitor, nowMono: number): { admitted: boolean; evicted?: S } {
     let greediest = newcomer
     for (const { visitor } of this.#underWay.values()) if (visitor.underWay > greediest.underWay) greediest = visitor

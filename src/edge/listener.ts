@@ -41,7 +41,10 @@ export interface ListenerDeadlines extends ArrivalDeadlines {
 
 export interface ListenerEvents {
   arrival(arrival: Arrival): void
-  /** Bytes that never became a request of HTTP/1.1: not understood, too large, or too slow. */
+  /**
+   * What never became a request: bytes of HTTP/1.1 that are not understood, too large or too slow, and requests of HTTP/2
+   * that were reset before anybody has looked at them.
+   */
   malformed(connection: Connection, refusal: Refusal): void
   /** A connection that never got as far as HTTP; `reason` is OpenSSL's word where there is one. */
   connectionRefused(refused: RefusedConnection): void
@@ -58,6 +61,7 @@ export interface RefusedConnection {
 }
 
 const SWEEP_MS = 250
+const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
 const TURNED_AWAY = { admitted: false, evicted: undefined }
 
 /**
@@ -78,6 +82,8 @@ export class Listener {
   readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
+  /** HTTP/2 requests of this turn of the event loop. */
+  #unseen: { connection: Connection; stream: http2.ServerHttp2Stream; head: unknown[] }[] = []
   #hasHadPeers = false
   #sweep: NodeJS.Timeout | undefined
 
@@ -189,6 +195,11 @@ export class Listener {
       const connection = this.#entering
       if (connection === undefined) return session.destroy()
       this.#bySession.set(session, connection)
+      session.removeAllListeners('stream')
+      session.on('stream', (stream, ...head) => {
+        stream.on('error', ignore)
+        if (this.#unseen.push({ connection, stream, head }) === 1) setImmediate(() => this.#look(serveStream))
+      })
       connection.attach(session)
       session.on('error', ignore)
       session.on('ping', () => connection.noteFrame())
@@ -199,6 +210,7 @@ export class Listener {
       if (connection === undefined) return void response.destroy()
       this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
     })
+    const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
     server.on('checkContinue', (request, response) => {
       response.writeContinue()
       server.emit('request', request, response)
@@ -272,6 +284,27 @@ export class Listener {
     })
     this.#options.events.connectionOpened(connection)
     return connection
+  }
+
+  /**
+   * Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
+   * reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
+   */
+  #look(serve: (...args: unknown[]) => void): void {
+    const unseen = this.#unseen
+    this.#unseen = []
+    for (const { connection, stream, head } of unseen) {
+      if (stream.closed) this.#onTakenBack(connection)
+      else serve.call(this.#server, stream, ...head)
+    }
+  }
+
+  /** A request whose client did not wait for anything; who does so without end is cut off, and has to wait outside. */
+  #onTakenBack(connection: Connection): void {
+    if (connection.socket.destroyed) return
+    this.#options.events.malformed(connection, TAKEN_BACK)
+    if (connection.noteTakenBack()) return
+    this.#gate.charge(connection.facts.remoteAddress, performance.now())
   }
 
   #onHandshakeFailed(error: NodeJS.ErrnoException, socket: TLSSocket): void {

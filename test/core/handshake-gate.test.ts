@@ -49,6 +49,14 @@ describe('handshakes under way', () => {
 })
 
 describe('handshakes that begin', () => {
+  test('wait after a flood from the same address, and from no other', () => {
+    const gate = new HandshakeGate<Socket>(10)
+    for (let i = 0; i < 4; i++) gate.charge('flood', 0)
+    expect(come(gate, 'flood', 1, 0).admitted).toHaveLength(0)
+    expect(come(gate, 'other', 1, 0).admitted).toHaveLength(1)
+    expect(come(gate, 'flood', 1, 60).admitted).toHaveLength(1)
+  })
+
   /** How many of one address are admitted in a second, each over at once. */
   function inASecond(gate: HandshakeGate<Socket>, from: number, how: 'well' | 'failed', of = 'a'): number {
     let count = 0

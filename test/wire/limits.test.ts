@@ -245,6 +245,40 @@ describe('over HTTP/2, who sends', () => {
     await isServing()
   })
 
+  test('requests that are reset at once: nobody does them, they are told of, and the connection goes on', async () => {
+    const malformed = async (): Promise<number> => {
+      const text = await (await fetch(`${running.admin}/metrics`)).text()
+      return Number(/^mcp_sidecar_refusals_total\{reason="request_malformed"\} (\d+)/m.exec(text)?.[1] ?? 0)
+    }
+    const seen = upstream.seen.length
+    const before = await malformed()
+    const peer = await rawPeer(running, 'h2')
+    const flood = Array.from({ length: 30 }, (_, i) => [
+      frame(Frame.headers, Flag.endHeaders | Flag.endStream, 1 + 2 * i, postHead()),
+      frame(Frame.reset, 0, 1 + 2 * i, Buffer.from([0, 0, 0, 8])),
+    ])
+    const ping = frame(Frame.ping, 0, 0, Buffer.alloc(8))
+    peer.socket.write(Buffer.concat([preface(), ...flood.flat(), ping]))
+    await eventually(() => framesOf(peer.received()).some(({ type, flags }) => type === Frame.ping && flags === 1))
+    expect((await malformed()) - before).toBe(30)
+    expect(upstream.seen.length).toBe(seen)
+    expect(framesOf(peer.received()).filter(({ type }) => type === Frame.headers)).toEqual([])
+    peer.socket.destroy()
+  })
+
+  test('who resets more than that loses the connection, and the line says why', async () => {
+    const peer = await rawPeer(running, 'h2')
+    peer.socket.on('error', () => {})
+    const flood = Array.from({ length: 90 }, (_, i) => [
+      frame(Frame.headers, Flag.endHeaders | Flag.endStream, 1 + 2 * i, postHead()),
+      frame(Frame.reset, 0, 1 + 2 * i, Buffer.from([0, 0, 0, 8])),
+    ])
+    peer.socket.write(Buffer.concat([preface(), ...flood.flat()]))
+    await peer.closed
+    await lineOf('TOO_MANY_RESETS')
+    await isServing()
+  })
+
   test('a head that goes on and on is cut off', async () => {
     const peer = await rawPeer(running, 'h2')
     peer.socket.on('error', () => {})
