@@ -2,6 +2,7 @@ import https from 'node:https'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { cli } from '../support/cli.ts'
 import { eventually } from '../support/eventually.ts'
+import { type LivezTimes, watchLivez } from '../support/livez-watch.ts'
 import { send, toolCall } from '../support/request.ts'
 import { type ScriptedServer, startScriptedServer } from '../support/scripted-server.ts'
 import type { AuditLine } from '../support/sidecar.ts'
@@ -61,28 +62,8 @@ async function load(name: string, n: number, parallel: number): Promise<Ends> {
 /** Less than the shortest time for which a stopped reader would hold an event loop that waits for it, ms. */
 const FROZEN_MS = 3000
 
-/** Looks at `/livez` all the while. @returns how long it took, ms; machine and load are shared with the clients. */
-function watchLivez(): () => Promise<{ most: number; text: string }> {
-  const times: number[] = []
-  let isOver = false
-  const watching = (async () => {
-    while (!isOver) {
-      const { status, ms } = await running.probe('/livez')
-      expect(status).toBe(200)
-      times.push(ms)
-      await new Promise(resolve => setTimeout(resolve, 10))
-    }
-  })()
-  return async () => {
-    isOver = true
-    await watching
-    times.sort((a, b) => a - b)
-    const [median, most] = [times[times.length >> 1] ?? 0, times.at(-1) ?? 0]
-    return {
-      most,
-      text: `/livez in ${median.toFixed(1)} ms (median of ${times.length}), ${most.toFixed(1)} ms at most`,
-    }
-  }
+function inWords({ median, most, asked }: LivezTimes): string {
+  return `/livez in ${median.toFixed(1)} ms (median of ${asked}), ${most.toFixed(1)} ms at most`
 }
 
 const isBlocked = () =>
@@ -110,9 +91,9 @@ const verified = async () => (await cli(['audit', 'verify', running.auditFile]))
 describe('under block', () => {
   test('a reader that has stopped: new calls are refused after 5 s, probes answer, nothing is lost', async () => {
     await start('block')
-    const warm = await load('warm', 60, 60)
+    const warm = await load('warm', 600, 120)
     const before = running.memoryMiB()
-    const livez = watchLivez()
+    const livez = await watchLivez(running.admin)
     running.reader.kill('SIGSTOP')
     // More than the pipe and the writer take; their answers wait for their lines.
     const inFlight = load('flight', 60, 60)
@@ -131,7 +112,8 @@ describe('under block', () => {
     const after = await load('after', 50, 10)
     expect(after.answered.length).toBeGreaterThan(0)
     const slowest = await livez()
-    console.info(`stopped reader: ${slowest.text}, memory +${grown.toFixed(1)} MiB`)
+    console.info(`stopped reader: ${inWords(slowest)}, memory +${grown.toFixed(1)} MiB`)
+    expect(slowest.failures).toEqual([])
     expect(slowest.most).toBeLessThan(FROZEN_MS)
     expect(grown).toBeLessThan(96)
 
@@ -143,7 +125,8 @@ describe('under block', () => {
 
   test('a slow reader: every call has its line, in one chain', async () => {
     await start('block')
-    const livez = watchLivez()
+    const warm = await load('warm', 600, 50)
+    const livez = await watchLivez(running.admin)
     const pulse = setInterval(() => {
       running.reader.kill('SIGSTOP')
       setTimeout(() => running.reader.kill('SIGCONT'), 60)
@@ -153,11 +136,12 @@ describe('under block', () => {
     await new Promise(resolve => setTimeout(resolve, 80))
     running.reader.kill('SIGCONT')
     const slowest = await livez()
-    console.info(`slow reader: ${slowest.text}`)
+    console.info(`slow reader: ${inWords(slowest)}`)
+    expect(slowest.failures).toEqual([])
     expect(slowest.most).toBeLessThan(FROZEN_MS)
     running.child.kill('SIGTERM')
     expect(await running.ended).toBe(0)
-    expect(accountOf(linesOf(await running.allText()))).toEqual(accountOfClients(ends))
+    expect(accountOf(linesOf(await running.allText()))).toEqual(accountOfClients(warm, ends))
     expect(await verified()).toContain('intact')
   }, 60_000)
 
@@ -198,14 +182,16 @@ describe('under block', () => {
 describe('under drop', () => {
   test('a reader that has stopped: every call is answered, and the gap says how many lines are missing', async () => {
     await start('drop')
+    const warm = await load('warm', 600, 50)
     running.reader.kill('SIGSTOP')
-    const livez = watchLivez()
+    const livez = await watchLivez(running.admin)
     const ends = await load('dropped', 600, 50)
-    const seen = accountOfClients(ends)
+    const seen = accountOfClients(warm, ends)
     expect(seen.blocked).toBe(0)
     expect(seen.answered.length).toBeGreaterThan(0)
     const slowest = await livez()
-    console.info(`stopped reader under drop: ${slowest.text}`)
+    console.info(`stopped reader under drop: ${inWords(slowest)}`)
+    expect(slowest.failures).toEqual([])
     expect(slowest.most).toBeLessThan(FROZEN_MS)
     const dropped = Number(/^mcp_sidecar_audit_dropped_total (\d+)$/m.exec((await running.probe('/metrics')).text)?.[1])
     expect(dropped).toBeGreaterThan(0)

@@ -24,6 +24,8 @@ export class AsciiJson {
     }
     this.truncated = true
     const room = maxBytes - 2 - CUT.length
+    const front = text.slice(0, room)
+    if (PLAIN.test(front)) return `"${front}${CUT}"`
     let out = ''
     for (const character of text) {
       const escaped = PLAIN.test(character)
