@@ -83,7 +83,7 @@ async function main(): Promise<void> {
   const honest = new ChaosLoad('honest', sidecar.port, { ...pki.gateway.tls, ca: pki.ca.cert })
   honest.start(8, 0, 10)
   // The JIT is cold in the beginning, and a cold calm would flatter what follows.
-  await sleep(2000)
+  await sleep(values.short ? 2000 : 15_000)
   const calm = await measured(honest, 'calm', undefined, () => sleep(seconds * 1000))
   const before = heldBy(sidecar.child.pid ?? 0)
 
