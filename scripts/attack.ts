@@ -16,8 +16,9 @@ import { heldBy, LivenessWatch } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
 
 /**
- * `npm run attack [-- --short] [--only 'rapid reset']`: the sidecar as a process of its own, honest callers at an even pace, and attackers
- * beside them in a thread of their own, from other addresses of the loopback. Long form: 1,000 slow clients and 100,000 bad handshakes.
+ * `npm run attack [-- --short --only 'rapid reset']`: the sidecar as a process of its own, honest callers at an even
+ * pace, and attackers beside them in a thread of their own, from other addresses of the loopback. Long form: 1,000 slow
+ * clients and 100,000 bad handshakes.
  *
  * Printed for each attack: the honest callers' p99 as a multiple of its calm value (the aim is 3), and how many of their
  * calls were refused or went wrong. Exit code 1 when one went wrong, when one was refused (in the long form: in the short
@@ -43,8 +44,13 @@ const ATTACKS: Readonly<Record<string, (target: Target) => Promise<unknown>>> = 
   [`${badHandshakes} bad handshakes`]: handshakes,
   'bodies and heads that unfold': unfolding,
 }
+const chosen = Object.keys(ATTACKS).filter(name => name.includes(values.only))
 
 if (isMainThread) {
+  if (chosen.length === 0) {
+    console.error(`no attack is called '${values.only}': ${Object.keys(ATTACKS).join(', ')}`)
+    process.exit(2)
+  }
   await main()
   for (const fault of faults.slice(0, 30)) console.error(`fault: ${fault}`)
   console.log(faults.length === 0 ? 'no honest call went wrong' : `${faults.length} faults`)
@@ -87,7 +93,7 @@ async function main(): Promise<void> {
   const calm = await measured(honest, 'calm', undefined, () => sleep(seconds * 1000))
   const before = heldBy(sidecar.child.pid ?? 0)
 
-  for (const name of Object.keys(ATTACKS).filter(name => name.includes(values.only))) {
+  for (const name of chosen) {
     await measured(honest, name, calm, () => attack(name, target))
     // What the attack left behind is over before the next one begins.
     await sleep(1000)

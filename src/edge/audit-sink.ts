@@ -52,11 +52,7 @@ export class AuditSink implements RecordSink {
     this.#options = options
     this.#recorder = options.recorder
     this.#onBlocked = options.onBlocked
-    this.#writer = new LineWriter(
-      options.stream,
-      draft => options.chain.seal(draft),
-      () => this.#stateChanged(),
-    )
+    this.#writer = new LineWriter(options.stream, () => this.#stateChanged())
     this.#sweep = setInterval(() => this.#takeDue(false), 1000)
     this.#sweep.unref()
   }
@@ -226,7 +222,7 @@ export class AuditSink implements RecordSink {
 
   #seal(draft: string): void {
     this.#records += 1
-    this.#writer.write(draft)
+    this.#writer.write(this.#options.chain.seal(draft))
     if (this.#options.signer !== undefined && this.#records % this.#options.checkpointEvery === 0) {
       this.#signing ??= this.#signCheckpoint().finally(() => {
         this.#signing = undefined
@@ -237,8 +233,6 @@ export class AuditSink implements RecordSink {
   async #signCheckpoint(): Promise<void> {
     const { signer, chain, generation, now } = this.#options
     if (signer === undefined || !('last' in chain)) return
-    // What is signed is the last line of all so far, so they have to be sealed.
-    this.#writer.flush()
     const { seq, last } = chain
     const details = { seq, hash: last, signature: await signer.sign(chain.id, seq, last) }
     this.#seal(this.#recorder.fact({ event: 'audit.checkpoint', generation: generation(), details }, now()))

@@ -3,20 +3,17 @@ import type { Writable } from 'node:stream'
 /**
  * The one writer of a stream, which knows what the kernel has. Lines are ASCII, so characters are bytes.
  *
- * Lines of one turn of the event loop are sealed one after the other and are one write: under load several calls end in a
- * turn, and the answers that wait for their lines are sent right after it. Sealed together they find the code and the
- * data of the hash in the processor's caches, which costs half of what it does between calls. On a pipe or a socket Node hands a write to the kernel at once when there is
+ * Lines of one turn of the event loop are one write: under load several calls end in a turn, and the answers that wait
+ * for their lines are sent right after it. On a pipe or a socket Node hands a write to the kernel at once when there is
  * room, and keeps the rest without blocking; a file or a terminal is written synchronously. *Blocked* is more than
  * 256 KiB, or anything for 250 ms, that the kernel has not taken; it ends when the kernel takes again and at most 64 KiB
  * wait.
  */
 export class LineWriter {
   readonly #stream: Writable
-  readonly #seal: (draft: string) => string
   readonly #changed: () => void
-  /** Drafts of this turn, which the stream does not have yet, and their bytes. */
-  #turn: string[] = []
-  #turnBytes = 0
+  /** Lines of this turn, which the stream does not have yet. */
+  #turn = ''
   /** Lines so far, and how many of them, from the first, the kernel has. */
   #issued = 0
   #acknowledged = 0
@@ -27,19 +24,15 @@ export class LineWriter {
   #watch: NodeJS.Timeout | undefined
   #watchedFrom = 0
   readonly #waiting: { mark: number; goOn: () => void }[] = []
-  readonly #onTurn = (): void => this.flush()
+  readonly #onTurn = (): void => this.#flush()
   readonly #onAcknowledged = (error?: Error | null): void => this.#acknowledge(error)
   readonly #onWatch = (): void => this.#lookAgain()
   readonly #onError = (error: Error): void => this.#fail(error)
   readonly #onClose = (): void => this.#fail(new Error('the stream was closed'))
 
-  /**
-   * @param seal     Makes a draft a line, line feed included. Called for each in the order of `write`, just before it goes.
-   * @param changed  Called whenever `blocked` or `failure` has changed.
-   */
-  constructor(stream: Writable, seal: (draft: string) => string, changed: () => void) {
+  /** @param changed  Called whenever `blocked` or `failure` has changed. */
+  constructor(stream: Writable, changed: () => void) {
     this.#stream = stream
-    this.#seal = seal
     this.#changed = changed
     stream.on('error', this.#onError)
     stream.on('close', this.#onClose)
@@ -55,7 +48,7 @@ export class LineWriter {
   }
 
   get pendingBytes(): number {
-    return this.#failure === undefined ? this.#stream.writableLength + this.#turnBytes : 0
+    return this.#failure === undefined ? this.#stream.writableLength + this.#turn.length : 0
   }
 
   /** Lines that were given to `write` and that the kernel does not have. */
@@ -63,13 +56,12 @@ export class LineWriter {
     return this.#issued - this.#acknowledged
   }
 
-  write(draft: string): void {
+  write(line: string): void {
     this.#issued += 1
     if (this.#failure !== undefined) return
-    if (this.#turn.length === 0) setImmediate(this.#onTurn)
-    this.#turn.push(draft)
-    this.#turnBytes += draft.length
-    if (this.#turnBytes >= ONE_WRITE_BYTES) this.flush()
+    if (this.#turn === '') setImmediate(this.#onTurn)
+    this.#turn += line
+    if (this.#turn.length >= ONE_WRITE_BYTES) this.#flush()
   }
 
   /** True when the kernel has every line so far; else `then` is called when it has, or when it never will. */
@@ -91,14 +83,10 @@ export class LineWriter {
     // The listener for errors stays: an error of stdout after the end must not become an exception.
   }
 
-  /** Seals and writes the lines of this turn now. */
-  flush(): void {
-    const drafts = this.#turn
-    if (drafts.length === 0 || this.#failure !== undefined) return
-    this.#turn = []
-    this.#turnBytes = 0
-    let lines = ''
-    for (const draft of drafts) lines += this.#seal(draft)
+  #flush(): void {
+    const lines = this.#turn
+    if (lines === '' || this.#failure !== undefined) return
+    this.#turn = ''
     this.#marks.push(this.#issued)
     this.#stream.write(lines, 'latin1', this.#onAcknowledged)
     const waiting = this.#stream.writableLength
@@ -145,8 +133,7 @@ export class LineWriter {
   #fail(error: Error): void {
     if (this.#failure !== undefined) return
     this.#failure = error
-    this.#turn = []
-    this.#turnBytes = 0
+    this.#turn = ''
     this.#blocked = true
     clearTimeout(this.#watch)
     this.releaseWaiting()

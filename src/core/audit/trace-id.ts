@@ -1,14 +1,12 @@
 /**
- * Whether a text is an id of ours, a UUID or a `traceparent` and nothing else. Such an id is written as it is: of the
- * digits in random ones, one in several hundred happens to look like a card number, and with a piece of it hidden nobody
- * finds the call in another log.
+ * Whether a text is a UUID or a `traceparent` and nothing else. Such an id is written as it is: of the digits in random
+ * ones, one in several hundred happens to look like a card number, and with a piece of it hidden nobody finds the call in
+ * another log.
  *
  * @source RFC 9562 §4 (8-4-4-4-12 hexadecimal digits); W3C Trace Context §3.2.2 (2-32-16-2)
  */
 export function isTraceId(text: string): boolean {
   switch (text.length) {
-    case 32:
-      return isHex(text, 0, 32)
     case 36:
       return (
         isHex(text, 0, 8) &&
