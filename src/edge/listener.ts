@@ -11,10 +11,10 @@ import type { Result } from '../core/result.ts'
 import type { Arrival } from '../journey/arrival.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
 import { Connection, type ConnectionAge } from './connection.ts'
-import { HandshakeGate } from './handshake-gate.ts'
+import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
 import { Http2Arrival } from './http2-arrival.ts'
-import { endHandshake, setServerContext } from './tls-repairs.ts'
+import { setServerContext } from './tls-repairs.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
@@ -62,7 +62,6 @@ export interface RefusedConnection {
 
 const SWEEP_MS = 250
 const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
-const TURNED_AWAY = { admitted: false, evicted: undefined }
 
 /**
  * The mTLS listener. Every socket passes one gate between the end of its handshake and the first byte of HTTP: without
@@ -76,9 +75,8 @@ export class Listener {
   readonly #options: ListenerOptions
   readonly #server: http2.Http2SecureServer
   readonly #connections = new Map<Socket, Connection>()
-  readonly #turnedAway = new WeakSet<Socket>()
   readonly #bySession = new WeakMap<http2.ServerHttp2Session, Connection>()
-  readonly #gate: HandshakeGate<Socket>
+  readonly #door: Door
   readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
@@ -111,7 +109,13 @@ export class Listener {
     } as http2.SecureServerOptions)
     setServerContext(this.#server, options.secureContext)
     this.#server.maxConnections = options.maxConnections
-    this.#gate = new HandshakeGate(limits.handshakes)
+    const beginTls = this.#server.listeners('connection')[0] as (socket: Socket) => void
+    this.#door = new Door({
+      handshakes: limits.handshakes,
+      isFull: options.isFull,
+      begin: socket => beginTls.call(this.#server, socket),
+      refused: (reason, remoteAddress) => this.#refused(reason, remoteAddress, undefined, ''),
+    })
     this.#http1 = {
       headBytes: limits.headerBytes,
       headersMs: deadlines.headersMs,
@@ -173,14 +177,10 @@ export class Listener {
 
   #listenTo(server: http2.Http2SecureServer): void {
     const serveHttp2 = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
-    const beginTls = server.listeners('connection')[0] as (socket: Socket) => void
     server.removeAllListeners('connection')
     server.removeAllListeners('secureConnection')
     server.removeAllListeners('tlsClientError')
-    // Before TLS is begun: who is turned away costs no TLS socket, and can still be destroyed (see endHandshake).
-    server.on('connection', socket => {
-      if (this.#maySpeakTls(socket)) beginTls.call(server, socket)
-    })
+    server.on('connection', socket => this.#door.arrive(socket))
     server.on('tlsClientError', (error, socket) => this.#onHandshakeFailed(error, socket))
     server.on('secureConnection', socket => {
       const connection = this.#judge(socket)
@@ -222,29 +222,6 @@ export class Listener {
     server.on('unknownProtocol', socket => socket.destroy())
   }
 
-  #maySpeakTls(socket: Socket): boolean {
-    socket.on('error', ignore)
-    const address = socket.remoteAddress ?? ''
-    const isFull = this.#options.isFull()
-    const { admitted, evicted } = isFull ? TURNED_AWAY : this.#gate.enter(socket, address, performance.now())
-    if (evicted !== undefined) {
-      this.#turnAway(evicted, 'HANDSHAKE_TOO_SLOW')
-      endHandshake(evicted)
-    }
-    if (!admitted) {
-      this.#turnAway(socket, isFull ? 'OVERLOADED' : 'TOO_MANY_HANDSHAKES')
-      socket.destroy()
-      return false
-    }
-    socket.once('close', () => this.#gate.leave(socket, 'failed'))
-    return true
-  }
-
-  #turnAway(socket: Socket, reason: string): void {
-    this.#turnedAway.add(socket)
-    this.#refused(reason, socket.remoteAddress ?? '', undefined, '')
-  }
-
   #judge(socket: TLSSocket): Connection | undefined {
     socket.on('error', ignore)
     const remoteAddress = socket.remoteAddress ?? ''
@@ -262,13 +239,13 @@ export class Listener {
     else reason = this.#options.judge(certificate)
     if (reason !== undefined || certificate === undefined) {
       this.#options.events.handshake('refused', version)
-      this.#gate.leave(carrierOf(socket), 'failed')
+      this.#door.leave(carrierOf(socket), 'failed')
       this.#refused(reason ?? 'UNAUTHORIZED', remoteAddress, certificate, tls)
       socket.destroy()
       return undefined
     }
     this.#options.events.handshake('accepted', version)
-    this.#gate.leave(carrierOf(socket), 'well')
+    this.#door.leave(carrierOf(socket), 'well')
     const facts: ConnectionFacts = {
       remoteAddress,
       certificate,
@@ -304,12 +281,12 @@ export class Listener {
     if (connection.socket.destroyed) return
     this.#options.events.malformed(connection, TAKEN_BACK)
     if (connection.noteTakenBack()) return
-    this.#gate.charge(connection.facts.remoteAddress, performance.now())
+    this.#door.charge(connection.facts.remoteAddress)
   }
 
   #onHandshakeFailed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     this.#options.events.handshake('refused', socket.getProtocol?.() ?? '')
-    if (this.#turnedAway.has(carrierOf(socket))) return
+    if (this.#door.hasTurnedAway(carrierOf(socket))) return
     this.#refused(error.code ?? 'TLS_HANDSHAKE_FAILED', socket.remoteAddress ?? '', undefined, '')
     socket.destroy()
   }

@@ -397,6 +397,25 @@ describe('at the door', () => {
     await lineOf('TOO_MANY_HANDSHAKES')
   })
 
+  test('a crowd that comes at once gets in, whoever gives up meanwhile and whoever has to make room', async () => {
+    const from = (localAddress: string) => {
+      const socket = net.connect({ port: running.port, host: '127.0.0.1', localAddress })
+      socket.on('error', () => {})
+      cleanups.push(() => socket.destroy())
+      return socket
+    }
+    for (let i = 0; i < 7; i++) from('127.0.0.8').end('GET / HTTP/1.1\r\n\r\n')
+    const leaving = Array.from({ length: 7 }, () => from('127.0.0.9'))
+    for (const socket of leaving) socket.once('connect', () => socket.resetAndDestroy())
+    for (let i = 0; i < 12; i++) from('127.0.0.10')
+    const peers = await Promise.all(Array.from({ length: 12 }, () => rawPeer(running)))
+    for (const peer of peers) peer.socket.write(requestHead('POST', { 'Content-Length': `${CALL.length}` }) + CALL)
+    for (const peer of peers) await eventually(() => peer.received().toString().startsWith('HTTP/1.1 200'))
+    for (const { socket } of peers) socket.destroy()
+    await lineOf('HANDSHAKE_TOO_SLOW')
+    await lineOf('ERR_SSL_HTTP_REQUEST')
+  })
+
   test('connections are so many and no more, and one that ends makes room', async () => {
     const small = await startTestSidecar(upstream.url, config => {
       config['limits'] = { connections: 3 }

@@ -1,0 +1,31 @@
+/**
+ * Does what is dear once in a turn of the event loop, and the rest in the turns that follow, in order. Whoever else waits
+ * for the event loop, health probes among them, is then held up for one of them and not for a crowd.
+ */
+export class Turns<T> {
+  readonly #act: (item: T) => void
+  readonly #waiting: T[] = []
+  #isTaken = false
+
+  constructor(act: (item: T) => void) {
+    this.#act = act
+  }
+
+  /** At once, unless this turn is taken. */
+  add(item: T): void {
+    if (this.#isTaken) return void this.#waiting.push(item)
+    this.#take(item)
+  }
+
+  #take(item: T): void {
+    this.#isTaken = true
+    setImmediate(this.#next)
+    this.#act(item)
+  }
+
+  readonly #next = (): void => {
+    this.#isTaken = false
+    const next = this.#waiting.shift()
+    if (next !== undefined) this.#take(next)
+  }
+}
