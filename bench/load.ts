@@ -48,9 +48,9 @@ export function callBody(id: number, bytes: number): string {
 }
 
 /** A connection that can send the call again; `done` is called with each answer. */
-type Connect = (options: LoadOptions, body: Buffer, done: (isGood: boolean) => void) => Promise<Wire>
+export type Connect = (options: LoadOptions, body: Buffer, done: (isGood: boolean) => void) => Promise<Wire>
 
-interface Wire {
+export interface Wire {
   send(): void
   destroy(): void
 }
@@ -111,7 +111,7 @@ async function main(options: LoadOptions): Promise<void> {
   process.stdout.write(`${JSON.stringify(result)}\n`)
 }
 
-const connectHttp1: Connect = async (options, body, done) => {
+export const connectHttp1: Connect = async (options, body, done) => {
   let head = 'POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
   head += `Accept: application/json, text/event-stream\r\nContent-Length: ${body.length}\r\n`
   for (const [name, value] of Object.entries(options.headers)) head += `${name}: ${value}\r\n`
@@ -148,7 +148,7 @@ const connectHttp1: Connect = async (options, body, done) => {
   return { send: () => socket.write(request), destroy: () => socket.destroy() }
 }
 
-const connectHttp2: Connect = async (options, body, done) => {
+export const connectHttp2: Connect = async (options, body, done) => {
   const { host, port, ...rest } = tlsOptions(options)
   const session = http2.connect(`https://${host}:${port}`, {
     ...rest,
