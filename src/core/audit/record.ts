@@ -116,7 +116,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     if (member.whole) {
       const { forwardedFor, userAgent } = x
       const kept = { forwardedFor, userAgent, name: said?.name, version: said?.version }
-      clients.set(x.connection, { x: kept, member: member.text })
+      clients.set(x.connection, { x: kept, member: ownText(member.text) })
     }
     return member.text
   }
@@ -143,7 +143,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     const known = peers.get(x.connection)
     if (known !== undefined && samePeer(known.peer, x.peer)) return known.member
     const member = whole(() => peerText(x.connection, x.peer, cap))
-    if (member.whole) peers.set(x.connection, { peer: x.peer, member: member.text })
+    if (member.whole) peers.set(x.connection, { peer: x.peer, member: ownText(member.text) })
     return member.text
   }
 
@@ -202,7 +202,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     if (member.whole) {
       if (called.size >= MAX_KNOWN) called.clear()
       const { era, version, method } = message
-      called.set(object.name, { said: { era, version, method, kind: object.kind }, member: member.text })
+      called.set(object.name, { said: { era, version, method, kind: object.kind }, member: ownText(member.text) })
     }
     return member.text
   }
@@ -227,7 +227,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     if (verdict === undefined || refusal !== undefined || cap === TIGHT) return decisionText(verdict, refusal, cap)
     let member = decisions.get(verdict)
     if (member === undefined) {
-      member = decisionText(verdict, undefined, cap)
+      member = ownText(decisionText(verdict, undefined, cap))
       decisions.set(verdict, member)
     }
     return member
@@ -261,7 +261,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   function sidecarMembers(generation: Generations): string {
     const { config: configGeneration, trust } = generation
     if (configGeneration !== lastGeneration.config || trust !== lastGeneration.trust) {
-      tail = `${pod}${version}${generation.config},"trust":${generation.trust}}`
+      tail = ownText(`${pod}${version}${generation.config},"trust":${generation.trust}}`)
       lastGeneration = generation
     }
     return tail
