@@ -1,4 +1,5 @@
 import http2 from 'node:http2'
+import { constants, setPriority } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -6,13 +7,14 @@ import type tls from 'node:tls'
 import { parseArgs } from 'node:util'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { deflateSync, gzipSync } from 'node:zlib'
+import { watchLivez } from '../test/support/livez-watch.ts'
 import { temporaryFolder, testPki } from '../test/support/pki.ts'
 import { Flag, Frame, frame, postHead, preface } from '../test/support/raw-peers.ts'
 import { toolCall, USER_HEADERS } from '../test/support/request.ts'
 import { SidecarProcess } from '../test/support/sidecar-process.ts'
 import { closed, connectFrom, opened, plainFrom, type Target } from './attack/connections.ts'
 import { ChaosLoad } from './chaos/load.ts'
-import { heldBy, LivenessWatch } from './chaos/process.ts'
+import { heldBy } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
 
 /**
@@ -56,6 +58,8 @@ if (isMainThread) {
   console.log(faults.length === 0 ? 'no honest call went wrong' : `${faults.length} faults`)
   process.exit(faults.length === 0 ? 0 : 1)
 } else {
+  // On Linux this is of the calling thread alone.
+  setPriority(constants.priority.PRIORITY_LOW)
   const { name, target } = workerData as { name: string; target: Target }
   await ATTACKS[name]?.(target)
   parentPort?.postMessage(faults)
@@ -85,7 +89,7 @@ async function main(): Promise<void> {
   )
   const pki = await testPki()
   const target = { port: sidecar.port, ca: pki.ca.cert, gateway: pki.gateway.tls, stranger: pki.stranger.tls }
-  const liveness = new LivenessWatch(sidecar.admin)
+  const livez = await watchLivez(sidecar.admin, 50)
   const honest = new ChaosLoad('honest', sidecar.port, { ...pki.gateway.tls, ca: pki.ca.cert })
   honest.start(8, 0, 10)
   // The JIT is cold in the beginning, and a cold calm would flatter what follows.
@@ -101,13 +105,13 @@ async function main(): Promise<void> {
   await measured(honest, 'calm again', calm, () => sleep(seconds * 1000))
 
   await honest.stop()
-  liveness.stop()
+  const probes = await livez()
   const after = heldBy(sidecar.child.pid ?? 0)
   console.log(
     `memory ${before.anonMiB.toFixed(1)} MiB before, ${after.anonMiB.toFixed(1)} MiB after; ${after.sockets} sockets`,
   )
-  console.log(`/livez was asked ${liveness.asked} times and took ${Math.round(liveness.longestMs)} ms at most`)
-  if (liveness.failures.length > 0) faults.push(`/livez: ${liveness.failures[0]}`)
+  console.log(`/livez was asked ${probes.asked} times and took ${Math.round(probes.most)} ms at most`)
+  if (probes.failures.length > 0) faults.push(`/livez: ${probes.failures[0]}`)
   if (sidecar.child.exitCode !== null || sidecar.child.signalCode !== null) faults.push('the sidecar has ended')
   sidecar.child.kill('SIGTERM')
   const code = await sidecar.ended

@@ -5,11 +5,12 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { eventually } from '../test/support/eventually.ts'
+import { watchLivez } from '../test/support/livez-watch.ts'
 import { temporaryFolder } from '../test/support/pki.ts'
 import { RotatingTrust } from '../test/support/rotation.ts'
 import { linesOf, SidecarProcess } from '../test/support/sidecar-process.ts'
 import { ChaosLoad } from './chaos/load.ts'
-import { type Held, heldBy, LivenessWatch, metric } from './chaos/process.ts'
+import { type Held, heldBy, metric } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
 
 /**
@@ -65,8 +66,8 @@ async function main(): Promise<void> {
     hasPrlimit ? { wrapper: ['prlimit', '--nofile=400:4096'] } : {},
   )
   const pid = sidecar.child.pid ?? 0
-  const liveness = new LivenessWatch(sidecar.admin)
-  void sidecar.ended.then(() => liveness.stop())
+  const livez = await watchLivez(sidecar.admin, 50)
+  void sidecar.ended.then(livez)
   const load = new ChaosLoad('first', sidecar.port, trust.credential)
 
   const idle = heldBy(pid)
@@ -115,6 +116,7 @@ async function main(): Promise<void> {
     load.tools = ['search_docs', 'search_slow', 'count']
     await sleep(1500 * scale)
     load.resets = 0
+    load.tools = ['search_docs', 'count']
   })
   await phase(load, 'nobody reads stdout', async () => {
     sidecar.reader.kill('SIGSTOP')
@@ -180,14 +182,14 @@ async function main(): Promise<void> {
     await Promise.all([rotation, reloads, sidecar.ended])
   })
   await again.stop()
-  liveness.stop()
+  const probes = await livez()
   upstream.kill()
 
   const code = await sidecar.ended
   if (code !== 0) faults.push(`the sidecar ended with ${code}: ${sidecar.log().slice(-400)}`)
-  const missed = liveness.failures
-  if (missed.length > 0) faults.push(`/livez: ${missed.length} of ${liveness.asked}: ${missed[0]}`)
-  console.log(`/livez was asked ${liveness.asked} times and took ${Math.round(liveness.longestMs)} ms at most`)
+  const missed = probes.failures
+  if (missed.length > 0) faults.push(`/livez: ${missed.length} of ${probes.asked}: ${missed[0]}`)
+  console.log(`/livez was asked ${probes.asked} times and took ${Math.round(probes.most)} ms at most`)
   await account(sidecar, [load, again])
   if (values.keep !== undefined) {
     for (const file of [sidecar.auditFile, seenFile]) copyFileSync(file, join(values.keep, basename(file)))

@@ -6,10 +6,11 @@ import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
 import { eventually } from '../test/support/eventually.ts'
 import { type GatewayLoad, startGatewayLoad } from '../test/support/gateway-load.ts'
+import { watchLivez } from '../test/support/livez-watch.ts'
 import { temporaryFolder, testPki } from '../test/support/pki.ts'
 import { RotatingTrust } from '../test/support/rotation.ts'
 import { baseConfig } from '../test/support/sidecar.ts'
-import { type Held, heldBy, LivenessWatch } from './chaos/process.ts'
+import { type Held, heldBy } from './chaos/process.ts'
 import { freePort, MisbehavingServer } from './chaos/server.ts'
 import { driftOf, median } from './soak/drift.ts'
 import { countOf, isOverload, SoakedProgram } from './soak/program.ts'
@@ -76,7 +77,7 @@ async function main(): Promise<void> {
   writeFileSync(configFile, stringify(config))
   const sidecar = new SoakedProgram(PROGRAM, HEAP, configFile, noteLine)
   const port = await sidecar.serving
-  const liveness = new LivenessWatch(`http://127.0.0.1:${admin}`)
+  const livez = await watchLivez(`http://127.0.0.1:${admin}`, 50)
   await sleep(2000)
   const idle = heldBy(sidecar.pid)
 
@@ -152,7 +153,7 @@ async function main(): Promise<void> {
   // On a machine that is busy the last reload may take its time.
   await eventually(() => log.config >= done.rewrites, 20_000).catch(() => {})
   const left = heldBy(sidecar.pid)
-  liveness.stop()
+  const probes = await livez()
   const code = await sidecar.stop()
   upstream.kill()
 
@@ -161,7 +162,7 @@ async function main(): Promise<void> {
   judgeAccounts(gateways, visitors)
   if (log.trust < 3 * done.rotations) faults.push(`${done.rotations} rotations made ${log.trust} generations of trust`)
   if (log.config < done.rewrites) faults.push(`of ${done.rewrites} configurations ${log.config} were taken into use`)
-  if (liveness.failures.length > 0) faults.push(`/livez: ${liveness.failures[0]}`)
+  if (probes.failures.length > 0) faults.push(`/livez: ${probes.failures[0]}`)
   if (code !== 0) faults.push(`the sidecar ended with ${code}`)
 }
 

@@ -1,6 +1,4 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import http from 'node:http'
-import { performance } from 'node:perf_hooks'
 
 /** What a process holds at one moment. */
 export interface Held {
@@ -30,53 +28,6 @@ function tryRead(read: () => string): string {
     return read()
   } catch {
     return ''
-  }
-}
-
-/** Asks `/livez` again and again on one connection, as long as it is told to; every answer has to be 200. */
-export class LivenessWatch {
-  readonly failures: string[] = []
-  readonly #pending: string[] = []
-  asked = 0
-  longestMs = 0
-  readonly #url: string
-  readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
-  #timer: NodeJS.Timeout | undefined
-  #isStopped = false
-
-  constructor(admin: string) {
-    this.#url = `${admin}/livez`
-    this.#ask()
-  }
-
-  stop(): void {
-    this.#isStopped = true
-    clearTimeout(this.#timer)
-    this.#agent.destroy()
-  }
-
-  #ask(): void {
-    if (this.#isStopped) return
-    const begun = performance.now()
-    const next = (failure?: string): void => {
-      if (this.#isStopped) return
-      this.longestMs = Math.max(this.longestMs, performance.now() - begun)
-      // What fails last is the end of the process; only what is followed by an answer was a gap.
-      if (failure !== undefined) this.#pending.push(failure)
-      else this.failures.push(...this.#pending.splice(0))
-      this.#timer = setTimeout(() => this.#ask(), 50)
-    }
-    this.asked += 1
-    const request = http
-      .get(this.#url, { agent: this.#agent, timeout: 5000 }, response => {
-        response.resume()
-        response.on('close', () => next(response.statusCode === 200 ? undefined : `status ${response.statusCode}`))
-      })
-      .on('error', error => {
-        // A kept connection that was closed for its idleness just as it was used again says nothing; a new one does.
-        if (request.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET') this.#ask()
-        else next(String(error))
-      })
   }
 }
 

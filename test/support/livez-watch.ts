@@ -1,63 +1,77 @@
 import http from 'node:http'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads'
 
 export interface LivezTimes {
   /** ms. */
   readonly median: number
   readonly most: number
   readonly asked: number
-  /** Answers other than 200. */
+  /** What was not answered with 200, before something that was. */
   readonly failures: readonly string[]
 }
 
 /**
- * Asks `/livez` every 10 ms, from a thread of its own: in the thread that makes the load, how long an answer takes would
- * be how busy that thread is.
+ * Asks `/livez` again and again on one connection, from a thread of its own: in the thread that makes the load, how long
+ * an answer takes would be how busy that thread is.
  *
- * @param admin  Such as `http://127.0.0.1:9090`.
- * @returns      Stops, and says how long the answers took.
+ * @param admin    Such as `http://127.0.0.1:9090`.
+ * @param pauseMs  Between an answer and the next question.
+ * @returns        Stops, at the first call, and says how long the answers took.
  */
-export async function watchLivez(admin: string): Promise<() => Promise<LivezTimes>> {
-  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: { admin } })
-  await new Promise((resolve, reject) => worker.once('online', resolve).once('error', reject))
-  return () =>
-    new Promise((resolve, reject) => {
-      worker.once('message', resolve).once('error', reject)
-      worker.postMessage('stop')
-    })
+export async function watchLivez(admin: string, pauseMs = 10): Promise<() => Promise<LivezTimes>> {
+  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: { admin, pauseMs } })
+  const times = new Promise<LivezTimes>((resolve, reject) => worker.once('message', resolve).once('error', reject))
+  await new Promise(resolve => worker.once('online', resolve))
+  return () => {
+    worker.postMessage('stop')
+    return times
+  }
 }
 
 if (!isMainThread && parentPort !== null && (workerData as { admin?: string } | null)?.admin !== undefined) {
-  const port = parentPort
-  const { admin } = workerData as { admin: string }
+  await ask(parentPort, workerData as { admin: string; pauseMs: number })
+}
+
+async function ask(port: MessagePort, { admin, pauseMs }: { admin: string; pauseMs: number }): Promise<void> {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   const times: number[] = []
   const failures: string[] = []
+  let pending: string[] = []
   let isOver = false
   port.once('message', () => {
     isOver = true
   })
   while (!isOver) {
     const from = performance.now()
-    const ended = await ask(`${admin}/livez`, agent)
-    if (ended !== '200') failures.push(ended)
-    times.push(performance.now() - from)
-    await new Promise(resolve => setTimeout(resolve, 10))
+    const ended = await once(`${admin}/livez`, agent)
+    // What fails last is the end of the process; only what is followed by an answer was a gap.
+    if (ended !== '200') pending.push(ended)
+    else {
+      failures.push(...pending)
+      pending = []
+      times.push(performance.now() - from)
+    }
+    await new Promise(resolve => setTimeout(resolve, pauseMs))
   }
   agent.destroy()
   times.sort((a, b) => a - b)
   port.postMessage({ median: times[times.length >> 1] ?? 0, most: times.at(-1) ?? 0, asked: times.length, failures })
 }
 
-function ask(url: string, agent: http.Agent): Promise<string> {
+function once(url: string, agent: http.Agent): Promise<string> {
   return new Promise(resolve => {
-    http
-      .get(url, { agent }, response => {
+    const request = http
+      .get(url, { agent, timeout: 5000 }, response => {
         response.resume()
-        response.on('end', () => resolve(String(response.statusCode)))
+        response.on('close', () => resolve(String(response.statusCode)))
       })
-      .on('error', error => resolve(error.message))
+      .on('timeout', () => request.destroy(new Error('no answer in 5 s')))
+      .on('error', error => {
+        // A kept connection that was closed for its idleness just as it was used again says nothing; a new one does.
+        if (request.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET') resolve(once(url, agent))
+        else resolve(error.message)
+      })
   })
 }
