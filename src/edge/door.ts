@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { HandshakeGate } from './handshake-gate.ts'
 import { endHandshake } from './tls-repairs.ts'
-import { Turns } from './turns.ts'
+import { OneEachTurn } from './turns.ts'
 
 export interface DoorOptions {
   /** Handshakes under way at a time (`limits.handshakes`). */
@@ -23,14 +23,14 @@ export interface DoorOptions {
 export class Door {
   readonly #options: DoorOptions
   readonly #gate: HandshakeGate<Socket>
-  readonly #turns: Turns<Socket>
+  readonly #turns: OneEachTurn<Socket>
   readonly #begun = new WeakSet<Socket>()
   readonly #turnedAway = new WeakSet<Socket>()
 
   constructor(options: DoorOptions) {
     this.#options = options
     this.#gate = new HandshakeGate(options.handshakes)
-    this.#turns = new Turns(socket => this.#begin(socket))
+    this.#turns = new OneEachTurn(socket => this.#begin(socket))
   }
 
   arrive(socket: Socket): void {

@@ -15,6 +15,7 @@ import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
 import { Http2Arrival } from './http2-arrival.ts'
 import { setServerContext } from './tls-repairs.ts'
+import { AllAtTurnsEnd } from './turns.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
@@ -60,6 +61,13 @@ export interface RefusedConnection {
   readonly tls: string
 }
 
+interface BegunStream {
+  readonly connection: Connection
+  readonly stream: http2.ServerHttp2Stream
+  /** What Node tells of it besides. */
+  readonly head: unknown[]
+}
+
 const SWEEP_MS = 250
 const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
 
@@ -80,8 +88,6 @@ export class Listener {
   readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
-  /** HTTP/2 requests of this turn of the event loop. */
-  #unseen: { connection: Connection; stream: http2.ServerHttp2Stream; head: unknown[] }[] = []
   #hasHadPeers = false
   #sweep: NodeJS.Timeout | undefined
 
@@ -116,12 +122,13 @@ export class Listener {
       begin: socket => beginTls.call(this.#server, socket),
       refused: (reason, remoteAddress) => this.#refused(reason, remoteAddress, undefined, ''),
     })
+    const arrivals = new AllAtTurnsEnd<Arrival>(arrival => options.events.arrival(arrival))
     this.#http1 = {
       headBytes: limits.headerBytes,
       headersMs: deadlines.headersMs,
       idleMs: deadlines.idleMs,
       deadlines,
-      arrival: arrival => options.events.arrival(arrival),
+      arrival: arrival => arrivals.add(arrival),
       malformed: (connection, refusal) => options.events.malformed(connection, refusal),
     }
     this.#listenTo(this.#server)
@@ -191,6 +198,19 @@ export class Listener {
       this.#entering = undefined
     })
     server.on('drop', data => this.#refused('TOO_MANY_CONNECTIONS', data?.remoteAddress ?? '', undefined, ''))
+    server.on('request', (request, response) => {
+      const connection = this.#bySession.get(request.stream.session as http2.ServerHttp2Session)
+      if (connection === undefined) return void response.destroy()
+      this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
+    })
+    // Node's own, which is there as soon as somebody listens to requests.
+    const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
+    // Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
+    // reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
+    const begun = new AllAtTurnsEnd<BegunStream>(({ connection, stream, head }) => {
+      if (stream.closed) this.#onTakenBack(connection)
+      else serveStream.call(server, stream, ...head)
+    })
     server.on('session', session => {
       const connection = this.#entering
       if (connection === undefined) return session.destroy()
@@ -198,19 +218,13 @@ export class Listener {
       session.removeAllListeners('stream')
       session.on('stream', (stream, ...head) => {
         stream.on('error', ignore)
-        if (this.#unseen.push({ connection, stream, head }) === 1) setImmediate(() => this.#look(serveStream))
+        begun.add({ connection, stream, head })
       })
       connection.attach(session)
       session.on('error', ignore)
       session.on('ping', () => connection.noteFrame())
       session.on('remoteSettings', () => connection.noteFrame())
     })
-    server.on('request', (request, response) => {
-      const connection = this.#bySession.get(request.stream.session as http2.ServerHttp2Session)
-      if (connection === undefined) return void response.destroy()
-      this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
-    })
-    const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
     server.on('checkContinue', (request, response) => {
       response.writeContinue()
       server.emit('request', request, response)
@@ -261,19 +275,6 @@ export class Listener {
     })
     this.#options.events.connectionOpened(connection)
     return connection
-  }
-
-  /**
-   * Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
-   * reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
-   */
-  #look(serve: (...args: unknown[]) => void): void {
-    const unseen = this.#unseen
-    this.#unseen = []
-    for (const { connection, stream, head } of unseen) {
-      if (stream.closed) this.#onTakenBack(connection)
-      else serve.call(this.#server, stream, ...head)
-    }
   }
 
   /** A request whose client did not wait for anything; who does so without end is cut off, and has to wait outside. */
