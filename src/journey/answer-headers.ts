@@ -1,6 +1,5 @@
 import { ownText } from '../core/own-text.ts'
 import type { Admitted } from './call.ts'
-import type { Passage } from './passage.ts'
 
 /** Fields of one hop, and those that are set anew. @source RFC 9110 §7.6.1 */
 const NOT_PASSED: ReadonlySet<string> = new Set([
@@ -41,15 +40,9 @@ const SINGLE: ReadonlySet<string> = new Set([
 
 /**
  * Header lines for the client: the upstream's own, without those of its hop and without repeats of what has one value,
- * and the quota headers. The length is the
- * body's as it will be sent; without one it is sent in chunks.
+ * and the quota headers. The length is the body's as it will be sent; without one it is sent in chunks.
  */
-export function answerHeaders(
-  call: Admitted,
-  headers: readonly string[],
-  _passage: Passage,
-  bodyLength: number | undefined,
-): string[] {
+export function answerHeaders(call: Admitted, headers: readonly string[], bodyLength: number | undefined): string[] {
   const out: string[] = []
   let named: string | undefined
   let single: string[] | undefined

@@ -21,7 +21,7 @@ export interface RelayParts {
   /** Chooses how the body is read, and learns what the head tells (sessions). */
   passageFor(call: Admitted, answers: AnswerParts, status: number, headers: readonly string[]): Passage
   /** Headers for the client: hop-by-hop fields gone, quota headers added. */
-  answerHeaders(call: Admitted, headers: readonly string[], passage: Passage, bodyLength: number | undefined): string[]
+  answerHeaders(call: Admitted, headers: readonly string[], bodyLength: number | undefined): string[]
   refuse(call: Admitted, refusal: Refusal): void
   /** Everything that a closed exchange gives back. Called exactly once. */
   settle(call: Admitted): void
@@ -141,7 +141,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#waiting = []
     // Never with the server's length: a list is cut, events of our own go in, and a stream may have to end early. What is
     // missing would be taken from the next answer on the connection, which may be another user's.
-    this.#streamHead = this.#parts.answerHeaders(this.call, headers, this.#passage, undefined)
+    this.#streamHead = this.#parts.answerHeaders(this.call, headers, undefined)
     this.#parts.book.started(this.#exchange, () => this.#release())
     if (this.#interruptedFor !== undefined) this.interrupt(this.#interruptedFor)
   }
@@ -324,7 +324,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (held === undefined || this.#passage === undefined) return
     this.#held = undefined
     const length = this.#passage.rewrites ? only?.length : held.bodyLength
-    this.#reply.head(held.status, this.#parts.answerHeaders(this.call, held.headers, this.#passage, length), false)
+    this.#reply.head(held.status, this.#parts.answerHeaders(this.call, held.headers, length), false)
   }
 
   /** The answer cannot be passed on, or not to its end. */

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
 import { listen, type TestUpstream } from '../support/mcp-upstreams.ts'
+import { rawPeer, requestHead } from '../support/raw-peers.ts'
 import { send, toolCall } from '../support/request.ts'
 import { type RunningSidecar, startTestSidecar } from '../support/sidecar.ts'
 
@@ -54,6 +55,27 @@ describe('an event stream', () => {
     expect(await eventually(() => running.lines.find(line => line['event'] === 'mcp.call'))).toMatchObject({
       outcome: 'aborted',
       error: 'the client left',
+    })
+  })
+
+  test('whose client is gone as soon as it has asked leaves one line, and nothing open', async () => {
+    const { running } = await ticking(20)
+    const body = toolCall('count')
+    const peers = await Promise.all(Array.from({ length: 12 }, () => rawPeer(running)))
+    for (const [i, { socket }] of peers.entries()) {
+      const head = requestHead('POST', { 'Content-Length': `${body.length}`, 'X-Request-ID': `gone-${i}` })
+      socket.on('error', () => {})
+      socket.write(head + body, () => socket.destroy())
+    }
+    for (const i of peers.keys()) {
+      const ended = () =>
+        running.lines.filter(line => line['requestId'] === `gone-${i}` && line['event'] === 'mcp.call')
+      await eventually(() => ended().length === 1)
+      expect(ended()).toMatchObject([{ outcome: 'aborted', error: 'the client left' }])
+    }
+    await eventually(async () => {
+      const text = await (await fetch(`${running.admin}/metrics`)).text()
+      return /^mcp_active_connections 0$/m.test(text) && /^mcp_active_streams 0$/m.test(text)
     })
   })
 
