@@ -9,7 +9,7 @@ export interface Http1UpstreamOptions {
   readonly maxConnections: number
 }
 
-/** After this long in the pool a connection is looked at for one turn of the event loop before it is used again. */
+/** A connection that has been in the pool for this long is used again at the end of a turn of the event loop only. */
 const LOOK_AFTER_MS = 1
 /** Deadlines are checked this often, by one timer for all calls. */
 const SWEEP_MS = 100
@@ -22,6 +22,10 @@ const SWEEP_MS = 100
  * A server that closes idle connections never costs a call: its `Keep-Alive` hint is kept with a margin, and since the
  * kernel hands over a loopback FIN at once, one turn of the event loop before reuse is enough to see it.
  *
+ * Calls begin in the order in which they were sent: while one waits for that turn, those after it wait as well. Servers
+ * built on the MCP SDK ask for samples and forms on the GET stream of a session, and ask nobody when the call that does
+ * so gets there before the stream, however early a client opened it.
+ *
  * A server that does not accept connections yet costs no call either, if it does so within `connectMs`: nothing has been
  * sent, so trying again is safe. One call tries for all that wait. Once anything has been sent nothing is tried again.
  */
@@ -29,6 +33,8 @@ export class Http1Upstream implements Upstream, WirePool {
   readonly #options: Http1UpstreamOptions
   readonly #idle: Wire[] = []
   readonly #wires = new Set<Wire>()
+  /** Calls that begin at the end of this turn of the event loop, oldest first. */
+  #beginning: Call[] = []
   /** Calls for which the server did not accept a connection, oldest first. */
   readonly #waiting = new Set<Call>()
   /** The connection with which one of those that wait is trying again. */
@@ -58,7 +64,8 @@ export class Http1Upstream implements Upstream, WirePool {
     call.startedMono = now
     call.deadlineMono = now + request.firstByteMs
     call.connectByMono = now + this.#options.connectMs
-    this.#assign(call, now)
+    if (this.#beginning.length > 0) this.#beginning.push(call)
+    else this.#assign(call, now, LOOK_AFTER_MS)
     return call
   }
 
@@ -71,24 +78,24 @@ export class Http1Upstream implements Upstream, WirePool {
   /** Ends every connection, also those with a call under way. */
   destroy(): void {
     this.close()
-    for (const call of this.#waiting) call.fail(failure('unreachable', 'the sidecar is closing', false, 0))
+    for (const call of [...this.#beginning, ...this.#waiting])
+      call.fail(failure('unreachable', 'the sidecar is closing', false, 0))
+    this.#beginning = []
     this.#waiting.clear()
     for (const wire of this.#wires) wire.destroy()
     this.#stopSweepIfIdle()
   }
 
-  #assign(call: Call, now: number): void {
+  /** `lookAfterMs`: connections that have been idle for longer have to be looked at first. */
+  #assign(call: Call, now: number, lookAfterMs: number): void {
     for (let wire = this.#idle.pop(); wire !== undefined; wire = this.#idle.pop()) {
       if (!wire.usable || now >= wire.idleUntilMono) {
         wire.destroy()
         continue
       }
-      if (now - wire.idleSinceMono < LOOK_AFTER_MS) {
-        wire.serve(call)
-        return
-      }
-      wire.reserve(call)
-      setImmediate(lookThenServe, this, wire, call)
+      if (now - wire.idleSinceMono < lookAfterMs) return wire.serve(call)
+      this.#idle.push(wire)
+      if (this.#beginning.push(call) === 1) setImmediate(beginAll, this)
       return
     }
     const open = this.#wires.size + this.#waiting.size
@@ -102,14 +109,12 @@ export class Http1Upstream implements Upstream, WirePool {
     else this.#connect(call)
   }
 
-  /** The connection may have been closed while it was idle; then another is taken. */
-  serveLooked(wire: Wire, call: Call): void {
-    if (call.over) {
-      wire.giveBack()
-      return
-    }
-    if (wire.usable) wire.serve(call)
-    else this.#assign(call, performance.now())
+  /** @internal Whatever the server has closed is known to be closed now. */
+  beginAll(): void {
+    const calls = this.#beginning
+    this.#beginning = []
+    const now = performance.now()
+    for (const call of calls) if (!call.over) this.#assign(call, now, Number.POSITIVE_INFINITY)
   }
 
   #connect(call: Call): Wire {
@@ -135,7 +140,7 @@ export class Http1Upstream implements Upstream, WirePool {
     const calls = [...this.#waiting]
     this.#waiting.clear()
     const now = performance.now()
-    for (const call of calls) if (!call.over) this.#assign(call, now)
+    for (const call of calls) if (!call.over) this.#assign(call, now, LOOK_AFTER_MS)
   }
 
   #tryAgain(now: number): void {
@@ -184,8 +189,8 @@ function sweep(upstream: Http1Upstream): void {
   upstream.sweepNow()
 }
 
-function lookThenServe(upstream: Http1Upstream, wire: Wire, call: Call): void {
-  upstream.serveLooked(wire, call)
+function beginAll(upstream: Http1Upstream): void {
+  upstream.beginAll()
 }
 
 function fail(call: Call, what: UpstreamFailure): void {

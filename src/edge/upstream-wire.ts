@@ -123,15 +123,6 @@ export class Wire implements AnswerParts {
     call.wire = this
   }
 
-  reserve(call: Call): void {
-    call.wire = this
-  }
-
-  /** Back into the pool unused. */
-  giveBack(): void {
-    if (this.usable) this.#pool.idled(this)
-  }
-
   serve(call: Call): void {
     this.#call = call
     call.wire = this

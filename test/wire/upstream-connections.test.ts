@@ -1,6 +1,6 @@
 import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { Http1Upstream } from '../../src/edge/upstream-http1.ts'
 import type { UpstreamCall, UpstreamFailure } from '../../src/journey/upstream.ts'
 import { eventually } from '../support/eventually.ts'
@@ -33,6 +33,7 @@ function send(
   upstream: Http1Upstream,
   firstByteMs = 5000,
   hold: (call: UpstreamCall) => void = () => {},
+  path = '/mcp',
 ): Promise<Result> {
   return new Promise(resolve => {
     let status = 0
@@ -42,7 +43,7 @@ function send(
       upstream.send(
         {
           method: 'POST',
-          path: '/mcp',
+          path,
           headers: ['Content-Length', '2'],
           body: Buffer.from('{}'),
           firstByteMs,
@@ -198,6 +199,21 @@ test('a connection that the server has closed never fails a call that comes befo
     answering?.destroy()
     expect((await second).failure).toBeUndefined()
   }
+})
+
+test('calls are written in the order in which they were sent, whatever connection each of them gets', async () => {
+  const { port } = await serve(socket => socket.write(OK))
+  const upstream = upstreamAt(port)
+  await send(upstream)
+  // The one connection has been idle for long enough to be looked at, and the others are yet to be made.
+  await sleep(5)
+  await new Promise(resolve => setImmediate(resolve))
+  const written = vi.spyOn(net.Socket.prototype, 'write')
+  cleanups.push(() => written.mockRestore())
+  const paths = ['/first', '/second', '/third']
+  await Promise.all(paths.map(path => send(upstream, 5000, undefined, path)))
+  const inOrder = written.mock.calls.map(([bytes]) => / (\/\w+) HTTP/.exec(String(bytes))?.[1]).filter(Boolean)
+  expect(inOrder).toEqual(paths)
 })
 
 test('connections are counted back to nothing', async () => {

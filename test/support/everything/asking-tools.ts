@@ -1,7 +1,10 @@
 import type { CallToolResult, ElicitRequestFormParams, McpServer } from '@modelcontextprotocol/server'
 import * as z from 'zod'
 
-/** Tools of the legacy era that ask the client in the middle of a call, on the stream of that call. */
+/**
+ * Tools of the legacy era that ask the client in the middle of a call. The SDK asks on the session's own stream, the one
+ * of the GET; a question from before it is open reaches nobody.
+ */
 export function addAskingTools(server: McpServer): void {
   server.registerTool(
     'test_sampling',
