@@ -11,10 +11,11 @@ import type { Result } from '../core/result.ts'
 import type { Arrival } from '../journey/arrival.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
 import { Connection, type ConnectionAge } from './connection.ts'
-import { HandshakeGate } from './handshake-gate.ts'
+import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
 import { Http2Arrival } from './http2-arrival.ts'
-import { endHandshake, setServerContext } from './tls-repairs.ts'
+import { setServerContext } from './tls-repairs.ts'
+import { AllAtTurnsEnd } from './turns.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
@@ -60,9 +61,15 @@ export interface RefusedConnection {
   readonly tls: string
 }
 
+interface BegunStream {
+  readonly connection: Connection
+  readonly stream: http2.ServerHttp2Stream
+  /** What Node tells of it besides. */
+  readonly head: unknown[]
+}
+
 const SWEEP_MS = 250
 const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
-const TURNED_AWAY = { admitted: false, evicted: undefined }
 
 /**
  * The mTLS listener. Every socket passes one gate between the end of its handshake and the first byte of HTTP: without
@@ -76,14 +83,11 @@ export class Listener {
   readonly #options: ListenerOptions
   readonly #server: http2.Http2SecureServer
   readonly #connections = new Map<Socket, Connection>()
-  readonly #turnedAway = new WeakSet<Socket>()
   readonly #bySession = new WeakMap<http2.ServerHttp2Session, Connection>()
-  readonly #gate: HandshakeGate<Socket>
+  readonly #door: Door
   readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
-  /** HTTP/2 requests of this turn of the event loop. */
-  #unseen: { connection: Connection; stream: http2.ServerHttp2Stream; head: unknown[] }[] = []
   #hasHadPeers = false
   #sweep: NodeJS.Timeout | undefined
 
@@ -111,13 +115,20 @@ export class Listener {
     } as http2.SecureServerOptions)
     setServerContext(this.#server, options.secureContext)
     this.#server.maxConnections = options.maxConnections
-    this.#gate = new HandshakeGate(limits.handshakes)
+    const beginTls = this.#server.listeners('connection')[0] as (socket: Socket) => void
+    this.#door = new Door({
+      handshakes: limits.handshakes,
+      isFull: options.isFull,
+      begin: socket => beginTls.call(this.#server, socket),
+      refused: (reason, remoteAddress) => this.#refused(reason, remoteAddress, undefined, ''),
+    })
+    const arrivals = new AllAtTurnsEnd<Arrival>(arrival => options.events.arrival(arrival))
     this.#http1 = {
       headBytes: limits.headerBytes,
       headersMs: deadlines.headersMs,
       idleMs: deadlines.idleMs,
       deadlines,
-      arrival: arrival => options.events.arrival(arrival),
+      arrival: arrival => arrivals.add(arrival),
       malformed: (connection, refusal) => options.events.malformed(connection, refusal),
     }
     this.#listenTo(this.#server)
@@ -173,14 +184,10 @@ export class Listener {
 
   #listenTo(server: http2.Http2SecureServer): void {
     const serveHttp2 = server.listeners('secureConnection')[0] as (socket: TLSSocket) => void
-    const beginTls = server.listeners('connection')[0] as (socket: Socket) => void
     server.removeAllListeners('connection')
     server.removeAllListeners('secureConnection')
     server.removeAllListeners('tlsClientError')
-    // Before TLS is begun: who is turned away costs no TLS socket, and can still be destroyed (see endHandshake).
-    server.on('connection', socket => {
-      if (this.#maySpeakTls(socket)) beginTls.call(server, socket)
-    })
+    server.on('connection', socket => this.#door.arrive(socket))
     server.on('tlsClientError', (error, socket) => this.#onHandshakeFailed(error, socket))
     server.on('secureConnection', socket => {
       const connection = this.#judge(socket)
@@ -191,6 +198,19 @@ export class Listener {
       this.#entering = undefined
     })
     server.on('drop', data => this.#refused('TOO_MANY_CONNECTIONS', data?.remoteAddress ?? '', undefined, ''))
+    server.on('request', (request, response) => {
+      const connection = this.#bySession.get(request.stream.session as http2.ServerHttp2Session)
+      if (connection === undefined) return void response.destroy()
+      this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
+    })
+    // Node's own, which is there as soon as somebody listens to requests.
+    const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
+    // Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
+    // reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
+    const begun = new AllAtTurnsEnd<BegunStream>(({ connection, stream, head }) => {
+      if (stream.closed) this.#onTakenBack(connection)
+      else serveStream.call(server, stream, ...head)
+    })
     server.on('session', session => {
       const connection = this.#entering
       if (connection === undefined) return session.destroy()
@@ -198,19 +218,13 @@ export class Listener {
       session.removeAllListeners('stream')
       session.on('stream', (stream, ...head) => {
         stream.on('error', ignore)
-        if (this.#unseen.push({ connection, stream, head }) === 1) setImmediate(() => this.#look(serveStream))
+        begun.add({ connection, stream, head })
       })
       connection.attach(session)
       session.on('error', ignore)
       session.on('ping', () => connection.noteFrame())
       session.on('remoteSettings', () => connection.noteFrame())
     })
-    server.on('request', (request, response) => {
-      const connection = this.#bySession.get(request.stream.session as http2.ServerHttp2Session)
-      if (connection === undefined) return void response.destroy()
-      this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
-    })
-    const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
     server.on('checkContinue', (request, response) => {
       response.writeContinue()
       server.emit('request', request, response)
@@ -220,29 +234,6 @@ export class Listener {
     server.on('connect', (request, response) => server.emit('request', request, response))
     server.on('sessionError', ignore)
     server.on('unknownProtocol', socket => socket.destroy())
-  }
-
-  #maySpeakTls(socket: Socket): boolean {
-    socket.on('error', ignore)
-    const address = socket.remoteAddress ?? ''
-    const isFull = this.#options.isFull()
-    const { admitted, evicted } = isFull ? TURNED_AWAY : this.#gate.enter(socket, address, performance.now())
-    if (evicted !== undefined) {
-      this.#turnAway(evicted, 'HANDSHAKE_TOO_SLOW')
-      endHandshake(evicted)
-    }
-    if (!admitted) {
-      this.#turnAway(socket, isFull ? 'OVERLOADED' : 'TOO_MANY_HANDSHAKES')
-      socket.destroy()
-      return false
-    }
-    socket.once('close', () => this.#gate.leave(socket, 'failed'))
-    return true
-  }
-
-  #turnAway(socket: Socket, reason: string): void {
-    this.#turnedAway.add(socket)
-    this.#refused(reason, socket.remoteAddress ?? '', undefined, '')
   }
 
   #judge(socket: TLSSocket): Connection | undefined {
@@ -262,13 +253,13 @@ export class Listener {
     else reason = this.#options.judge(certificate)
     if (reason !== undefined || certificate === undefined) {
       this.#options.events.handshake('refused', version)
-      this.#gate.leave(carrierOf(socket), 'failed')
+      this.#door.leave(carrierOf(socket), 'failed')
       this.#refused(reason ?? 'UNAUTHORIZED', remoteAddress, certificate, tls)
       socket.destroy()
       return undefined
     }
     this.#options.events.handshake('accepted', version)
-    this.#gate.leave(carrierOf(socket), 'well')
+    this.#door.leave(carrierOf(socket), 'well')
     const facts: ConnectionFacts = {
       remoteAddress,
       certificate,
@@ -286,30 +277,17 @@ export class Listener {
     return connection
   }
 
-  /**
-   * Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
-   * reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
-   */
-  #look(serve: (...args: unknown[]) => void): void {
-    const unseen = this.#unseen
-    this.#unseen = []
-    for (const { connection, stream, head } of unseen) {
-      if (stream.closed) this.#onTakenBack(connection)
-      else serve.call(this.#server, stream, ...head)
-    }
-  }
-
   /** A request whose client did not wait for anything; who does so without end is cut off, and has to wait outside. */
   #onTakenBack(connection: Connection): void {
     if (connection.socket.destroyed) return
     this.#options.events.malformed(connection, TAKEN_BACK)
     if (connection.noteTakenBack()) return
-    this.#gate.charge(connection.facts.remoteAddress, performance.now())
+    this.#door.charge(connection.facts.remoteAddress)
   }
 
   #onHandshakeFailed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     this.#options.events.handshake('refused', socket.getProtocol?.() ?? '')
-    if (this.#turnedAway.has(carrierOf(socket))) return
+    if (this.#door.hasTurnedAway(carrierOf(socket))) return
     this.#refused(error.code ?? 'TLS_HANDSHAKE_FAILED', socket.remoteAddress ?? '', undefined, '')
     socket.destroy()
   }

@@ -1,0 +1,54 @@
+/**
+ * Does what is dear once in a turn of the event loop, and the rest in the turns that follow, in order. Whoever else waits
+ * for the event loop, health probes among them, is then held up for one of them and not for a crowd.
+ */
+export class OneEachTurn<T> {
+  readonly #act: (item: T) => void
+  readonly #waiting: T[] = []
+  #isTaken = false
+
+  constructor(act: (item: T) => void) {
+    this.#act = act
+  }
+
+  /** At once, unless this turn is taken. */
+  add(item: T): void {
+    if (this.#isTaken) return void this.#waiting.push(item)
+    this.#take(item)
+  }
+
+  #take(item: T): void {
+    this.#isTaken = true
+    setImmediate(this.#next)
+    this.#act(item)
+  }
+
+  readonly #next = (): void => {
+    this.#isTaken = false
+    const next = this.#waiting.shift()
+    if (next !== undefined) this.#take(next)
+  }
+}
+
+/**
+ * Does at the end of a turn of the event loop what has come in it, in order. When all is read first and then served one
+ * after the other, each finds the code and the data that it needs still at hand from the one before.
+ */
+export class AllAtTurnsEnd<T> {
+  readonly #act: (item: T) => void
+  #waiting: T[] = []
+
+  constructor(act: (item: T) => void) {
+    this.#act = act
+  }
+
+  add(item: T): void {
+    if (this.#waiting.push(item) === 1) setImmediate(this.#end)
+  }
+
+  readonly #end = (): void => {
+    const items = this.#waiting
+    this.#waiting = []
+    for (const item of items) this.#act(item)
+  }
+}

@@ -1,0 +1,74 @@
+import { describe, expect, test } from 'vitest'
+import { AllAtTurnsEnd, OneEachTurn } from '../../src/edge/turns.ts'
+
+const turn = () => new Promise(resolve => setImmediate(resolve))
+
+describe('one each turn', () => {
+  test('the first is done at once, the rest in the turns after it, in order', async () => {
+    const done: string[] = []
+    const turns = new OneEachTurn<string>(item => done.push(item))
+    for (const item of ['a', 'b', 'c']) turns.add(item)
+    expect(done).toEqual(['a'])
+    await turn()
+    expect(done).toEqual(['a', 'b'])
+    // Who comes while others wait is behind them.
+    turns.add('d')
+    expect(done).toEqual(['a', 'b'])
+    await turn()
+    await turn()
+    expect(done).toEqual(['a', 'b', 'c', 'd'])
+  })
+
+  test('after a pause it is as at first', async () => {
+    const done: string[] = []
+    const turns = new OneEachTurn<string>(item => done.push(item))
+    turns.add('a')
+    await turn()
+    turns.add('b')
+    turns.add('c')
+    expect(done).toEqual(['a', 'b'])
+    await turn()
+    expect(done).toEqual(['a', 'b', 'c'])
+  })
+
+  test('what is added while something is done waits for its turn', async () => {
+    const done: string[] = []
+    const turns: OneEachTurn<string> = new OneEachTurn(item => {
+      done.push(item)
+      if (item === 'a') turns.add('b')
+    })
+    turns.add('a')
+    expect(done).toEqual(['a'])
+    await turn()
+    expect(done).toEqual(['a', 'b'])
+  })
+})
+
+describe('all at the end of a turn', () => {
+  test('what comes in a turn is done in order, when everything else of the turn is over', async () => {
+    const done: string[] = []
+    const turns = new AllAtTurnsEnd<string>(item => done.push(item))
+    turns.add('a')
+    turns.add('b')
+    expect(done).toEqual([])
+    await turn()
+    expect(done).toEqual(['a', 'b'])
+    turns.add('c')
+    await turn()
+    expect(done).toEqual(['a', 'b', 'c'])
+  })
+
+  test('what is added meanwhile is for the next turn', async () => {
+    const done: string[] = []
+    const turns: AllAtTurnsEnd<string> = new AllAtTurnsEnd(item => {
+      done.push(item)
+      if (item === 'a') turns.add('c')
+    })
+    turns.add('a')
+    turns.add('b')
+    await turn()
+    expect(done).toEqual(['a', 'b'])
+    await turn()
+    expect(done).toEqual(['a', 'b', 'c'])
+  })
+})
