@@ -30,6 +30,13 @@ export class OneEachTurn<T> {
   }
 }
 
+let isEnding = false
+
+/** Whether everything that had come when this turn of the event loop began has been read, of every connection. */
+export function isTurnsEnd(): boolean {
+  return isEnding
+}
+
 /**
  * Does at the end of a turn of the event loop what has come in it, in order. When all is read first and then served one
  * after the other, each finds the code and the data that it needs still at hand from the one before.
@@ -49,6 +56,11 @@ export class AllAtTurnsEnd<T> {
   readonly #end = (): void => {
     const items = this.#waiting
     this.#waiting = []
-    for (const item of items) this.#act(item)
+    isEnding = true
+    try {
+      for (const item of items) this.#act(item)
+    } finally {
+      isEnding = false
+    }
   }
 }

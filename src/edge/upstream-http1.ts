@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
+import { isTurnsEnd } from './turns.ts'
 import { Call, failure, type UpstreamTarget, Wire, type WirePool } from './upstream-wire.ts'
 
 export interface Http1UpstreamOptions {
@@ -20,11 +21,12 @@ const SWEEP_MS = 100
  * (docs/decisions/0003-upstream-client.md).
  *
  * A server that closes idle connections never costs a call: its `Keep-Alive` hint is kept with a margin, and since the
- * kernel hands over a loopback FIN at once, one turn of the event loop before reuse is enough to see it.
+ * kernel hands over a loopback FIN at once, it is seen by the end of a turn of the event loop. Calls come at that end as a
+ * rule; others wait for it unless the connection has just been used.
  *
- * Calls begin in the order in which they were sent: while one waits for that turn, those after it wait as well. Servers
- * built on the MCP SDK ask for samples and forms on the GET stream of a session, and ask nobody when the call that does
- * so gets there before the stream, however early a client opened it.
+ * Calls begin in the order in which they were sent: while one waits, those after it wait as well. Servers built on the MCP
+ * SDK ask for samples and forms on the GET stream of a session, and ask nobody when the call that makes them ask gets there
+ * before the stream, however early the client opened it.
  *
  * A server that does not accept connections yet costs no call either, if it does so within `connectMs`: nothing has been
  * sent, so trying again is safe. One call tries for all that wait. Once anything has been sent nothing is tried again.
@@ -64,7 +66,10 @@ export class Http1Upstream implements Upstream, WirePool {
     call.startedMono = now
     call.deadlineMono = now + request.firstByteMs
     call.connectByMono = now + this.#options.connectMs
-    if (this.#beginning.length > 0) this.#beginning.push(call)
+    if (isTurnsEnd()) {
+      this.beginAll()
+      this.#assign(call, now, Number.POSITIVE_INFINITY)
+    } else if (this.#beginning.length > 0) this.#beginning.push(call)
     else this.#assign(call, now, LOOK_AFTER_MS)
     return call
   }
@@ -111,6 +116,7 @@ export class Http1Upstream implements Upstream, WirePool {
 
   /** @internal Whatever the server has closed is known to be closed now. */
   beginAll(): void {
+    if (this.#beginning.length === 0) return
     const calls = this.#beginning
     this.#beginning = []
     const now = performance.now()

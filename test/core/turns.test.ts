@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { AllAtTurnsEnd, OneEachTurn } from '../../src/edge/turns.ts'
+import { AllAtTurnsEnd, isTurnsEnd, OneEachTurn } from '../../src/edge/turns.ts'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
@@ -70,5 +70,17 @@ describe('all at the end of a turn', () => {
     expect(done).toEqual(['a', 'b'])
     await turn()
     expect(done).toEqual(['a', 'b', 'c'])
+  })
+
+  test('who acts then can know that everything has been read, and nobody else is told so', async () => {
+    const told: boolean[] = []
+    const turns = new AllAtTurnsEnd<string>(() => {
+      told.push(isTurnsEnd())
+      queueMicrotask(() => told.push(isTurnsEnd()))
+    })
+    turns.add('a')
+    expect(isTurnsEnd()).toBe(false)
+    await turn()
+    expect(told).toEqual([true, false])
   })
 })

@@ -1,6 +1,7 @@
 import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { AllAtTurnsEnd } from '../../src/edge/turns.ts'
 import { Http1Upstream } from '../../src/edge/upstream-http1.ts'
 import type { UpstreamCall, UpstreamFailure } from '../../src/journey/upstream.ts'
 import { eventually } from '../support/eventually.ts'
@@ -174,31 +175,38 @@ test('a head that drips does not put off the time by which an answer must have b
   expect((await send(upstreamAt(port), 300)).failure).toMatchObject({ kind: 'timeout' })
 })
 
-test('a connection that the server has closed never fails a call that comes before this process has seen it', async () => {
-  let answering: net.Socket | undefined
-  const { port } = await serve(socket => {
-    answering = socket
-    socket.write(OK)
-  })
-  const rung = await new Promise<{ near: net.Socket; far: net.Socket }>(resolve => {
-    const server = net.createServer(far => resolve({ near, far }))
-    let near: net.Socket
-    server.listen(0, '127.0.0.1', () => {
-      near = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+const atTurnsEnd = new AllAtTurnsEnd<() => void>(begin => begin())
+
+describe('a connection that the server has closed never fails a call that comes before this process has seen it', () => {
+  test.each([
+    ['begun at once', (begin: () => void) => begin()],
+    ["begun at the turn's end", (begin: () => void) => atTurnsEnd.add(begin)],
+  ])('%s', async (_, when) => {
+    let answering: net.Socket | undefined
+    const { port } = await serve(socket => {
+      answering = socket
+      socket.write(OK)
     })
-    cleanups.push(() => server.close())
+    const rung = await new Promise<{ near: net.Socket; far: net.Socket }>(resolve => {
+      const server = net.createServer(far => resolve({ near, far }))
+      let near: net.Socket
+      server.listen(0, '127.0.0.1', () => {
+        near = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+      })
+      cleanups.push(() => server.close())
+    })
+    cleanups.push(() => rung.near.destroy())
+    const upstream = upstreamAt(port)
+    for (let round = 0; round < 20; round++) {
+      expect((await send(upstream)).failure).toBeUndefined()
+      await sleep(3)
+      // Both are with the kernel before either is read, and what asks for the call is read first.
+      const second = new Promise<Result>(resolve => rung.near.once('data', () => when(() => resolve(send(upstream)))))
+      rung.far.write('.')
+      answering?.destroy()
+      expect((await second).failure).toBeUndefined()
+    }
   })
-  cleanups.push(() => rung.near.destroy())
-  const upstream = upstreamAt(port)
-  for (let round = 0; round < 20; round++) {
-    expect((await send(upstream)).failure).toBeUndefined()
-    await sleep(3)
-    // Both are with the kernel before either is read, and what asks for the call is read first.
-    const second = new Promise<Result>(resolve => rung.near.once('data', () => resolve(send(upstream))))
-    rung.far.write('.')
-    answering?.destroy()
-    expect((await second).failure).toBeUndefined()
-  }
 })
 
 test('calls are written in the order in which they were sent, whatever connection each of them gets', async () => {
