@@ -1,10 +1,12 @@
 import { lstat, readlink, stat } from 'node:fs/promises'
-import { dirname, isAbsolute, join, parse, resolve, sep } from 'node:path'
+import { basename, dirname, isAbsolute, join, parse, resolve, sep } from 'node:path'
 
 /** A directory that exists. Its identity changes when it is removed and made again under the same name. */
 export interface Directory {
   readonly path: string
   readonly identity: string
+  /** What the way goes through here: names of a file, of links, of what is missing. Others do not matter. */
+  readonly entries: ReadonlySet<string>
 }
 
 /**
@@ -15,21 +17,23 @@ export interface Directory {
  * Never files: a watch on a file follows its inode, which the first rotation removes.
  */
 export async function directoriesOf(path: string): Promise<Directory[]> {
-  const found = new Map<string, Directory>()
+  const found: Found = new Map()
   await walk(resolve(path), found, { links: 40 })
   return [...found.values()]
 }
 
-async function walk(path: string, found: Map<string, Directory>, left: { links: number }): Promise<void> {
+type Found = Map<string, Directory & { readonly entries: Set<string> }>
+
+async function walk(path: string, found: Found, left: { links: number }): Promise<void> {
   const { root } = parse(path)
   const parts = path.slice(root.length).split(sep)
   let at = root
   for (const [index, part] of parts.entries()) {
     const next = join(at, part)
     const kind = await kindOf(next)
-    if (kind === 'missing') return add(at, found)
+    if (kind === 'missing') return add(at, part, found)
     if (kind === 'link') {
-      await add(at, found)
+      await add(at, part, found)
       if (--left.links < 0) return
       const target = await readlink(next).catch(() => undefined)
       if (target === undefined) return
@@ -38,7 +42,7 @@ async function walk(path: string, found: Map<string, Directory>, left: { links: 
     }
     at = next
   }
-  await add(dirname(path), found)
+  await add(dirname(path), basename(path), found)
 }
 
 async function kindOf(path: string): Promise<'link' | 'other' | 'missing'> {
@@ -49,11 +53,12 @@ async function kindOf(path: string): Promise<'link' | 'other' | 'missing'> {
   }
 }
 
-async function add(path: string, found: Map<string, Directory>): Promise<void> {
-  if (found.has(path)) return
+async function add(path: string, entry: string, found: Found): Promise<void> {
+  const known = found.get(path)
+  if (known !== undefined) return void known.entries.add(entry)
   try {
     const { dev, ino, birthtimeNs } = await stat(path, { bigint: true })
-    found.set(path, { path, identity: `${path}\0${dev}:${ino}:${birthtimeNs}` })
+    found.set(path, { path, identity: `${path}\0${dev}:${ino}:${birthtimeNs}`, entries: new Set([entry]) })
   } catch {
     // Gone between two looks: the next event or poll finds what has become of it.
   }

@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { type Directory, directoriesOf } from './directories.ts'
 import { type OpenDirectory, openDirectory } from './directory-watch.ts'
 import { type FilesRead, readGeneration } from './read-generation.ts'
@@ -40,8 +41,8 @@ export interface FileWatch {
  * Follows files as they are replaced: by the kubelet's link swap, by rename, in place, or by removing the directory and
  * making it anew. Resolves after the first call of `onChange`.
  *
- * Events only say "look again": every directory on the way is watched, and after a short quiet the files are read and
- * compared by content. A poll does the same at long intervals, because watches get lost (limits, network file systems,
+ * Events only say "look again": every directory on the way is watched, and when something happens there to what the way
+ * goes through (a log beside a file may grow), the files are read after a short quiet and compared by content. A poll does the same at long intervals, because watches get lost (limits, network file systems,
  * overflowing queues) and nobody notices.
  */
 export async function watchFiles(options: WatchFilesOptions): Promise<FileWatch> {
@@ -50,13 +51,19 @@ export async function watchFiles(options: WatchFilesOptions): Promise<FileWatch>
   return watch
 }
 
+interface Watched {
+  readonly path: string
+  entries: ReadonlySet<string>
+  close(): void
+}
+
 const RETRY_FIRST_MS = 50
 const RETRY_LONGEST_MS = 5000
 
 class Watch implements FileWatch {
   readonly #options: WatchFilesOptions
   readonly #debounceMs: number
-  readonly #directories = new Map<string, { path: string; close: () => void }>()
+  readonly #directories = new Map<string, Watched>()
   readonly #unwatchable = new Set<string>()
   #delivered: FilesRead | undefined
   #queue: Promise<void> = Promise.resolve()
@@ -126,8 +133,11 @@ class Watch implements FileWatch {
     return maxBytes === undefined ? {} : { maxBytes }
   }
 
-  #onEvent(): void {
+  #onEvent(identity: string, name: string | undefined): void {
     if (this.#isStopped) return
+    const at = this.#directories.get(identity)
+    // Its own name stands for the directory itself.
+    if (at !== undefined && name !== undefined && !at.entries.has(name) && name !== basename(at.path)) return
     const now = performance.now()
     if (this.#debounce === undefined) this.#firstEventAt = now
     clearTimeout(this.#debounce)
@@ -143,7 +153,14 @@ class Watch implements FileWatch {
   async #followDirectories(cause: LookCause): Promise<void> {
     const wanted = new Map<string, Directory>()
     for (const path of this.#options.paths) {
-      for (const directory of await directoriesOf(path)) wanted.set(directory.identity, directory)
+      for (const directory of await directoriesOf(path)) {
+        const { identity, entries } = directory
+        const before = wanted.get(identity)?.entries
+        wanted.set(
+          identity,
+          before === undefined ? directory : { ...directory, entries: new Set([...before, ...entries]) },
+        )
+      }
     }
     if (this.#isStopped) return
     // Old ones go first: a directory that was made anew has the name of the one that is gone.
@@ -155,13 +172,14 @@ class Watch implements FileWatch {
     // What could not be watched is tried again with each poll, not with each event.
     if (cause === 'poll' || cause === 'asked') this.#unwatchable.clear()
     for (const directory of wanted.values()) {
-      if (!this.#directories.has(directory.identity) && !this.#unwatchable.has(directory.identity))
-        this.#open(directory)
+      const watched = this.#directories.get(directory.identity)
+      if (watched !== undefined) watched.entries = directory.entries
+      else if (!this.#unwatchable.has(directory.identity)) this.#open(directory)
     }
   }
 
   #open(directory: Directory): void {
-    const { identity, path } = directory
+    const { identity, path, entries } = directory
     const fail = (error: Error): void => {
       this.#directories.get(identity)?.close()
       this.#directories.delete(identity)
@@ -170,8 +188,8 @@ class Watch implements FileWatch {
     }
     try {
       const openOne = this.#options.openDirectory ?? openDirectory
-      const close = openOne(directory, () => this.#onEvent(), fail)
-      this.#directories.set(identity, { path, close })
+      const close = openOne(directory, name => this.#onEvent(identity, name), fail)
+      this.#directories.set(identity, { path, entries, close })
     } catch (error) {
       fail(error as Error)
     }
