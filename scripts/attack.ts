@@ -1,11 +1,12 @@
+import { fork } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import http2 from 'node:http2'
-import { constants, setPriority } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type tls from 'node:tls'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { deflateSync, gzipSync } from 'node:zlib'
 import { watchLivez } from '../test/support/livez-watch.ts'
 import { temporaryFolder, testPki } from '../test/support/pki.ts'
@@ -19,7 +20,7 @@ import { freePort, MisbehavingServer } from './chaos/server.ts'
 
 /**
  * `npm run attack [-- --short --only 'rapid reset']`: the sidecar as a process of its own, honest callers at an even
- * pace, and attackers beside them in a thread of their own, from other addresses of the loopback. Long form: 1,000 slow
+ * pace, and attackers beside them in a process of their own, from other addresses of the loopback. Long form: 1,000 slow
  * clients and 100,000 bad handshakes.
  *
  * Printed for each attack: the honest callers' p99 as a multiple of its calm value (the aim is 3), and how many of their
@@ -28,7 +29,7 @@ import { freePort, MisbehavingServer } from './chaos/server.ts'
  * failed; a ratio alone is no failure, since attackers, callers and the sidecar share this machine's cores, as they do
  * not in a cluster.
  */
-// Options are read again in the thread of the attackers.
+// Options are read again in the process of the attackers.
 const { values } = parseArgs({
   options: { short: { type: 'boolean', default: false }, only: { type: 'string', default: '' } },
 })
@@ -48,7 +49,7 @@ const ATTACKS: Readonly<Record<string, (target: Target) => Promise<unknown>>> = 
 }
 const chosen = Object.keys(ATTACKS).filter(name => name.includes(values.only))
 
-if (isMainThread) {
+if (process.send === undefined) {
   if (chosen.length === 0) {
     console.error(`no attack is called '${values.only}': ${Object.keys(ATTACKS).join(', ')}`)
     process.exit(2)
@@ -58,20 +59,32 @@ if (isMainThread) {
   console.log(faults.length === 0 ? 'no honest call went wrong' : `${faults.length} faults`)
   process.exit(faults.length === 0 ? 0 : 1)
 } else {
-  // On Linux this is of the calling thread alone.
-  setPriority(constants.priority.PRIORITY_LOW)
-  const { name, target } = workerData as { name: string; target: Target }
-  await ATTACKS[name]?.(target)
-  parentPort?.postMessage(faults)
+  process.once('message', async ({ name, target }: Order) => {
+    await ATTACKS[name]?.(target)
+    process.send?.(faults, () => process.exit(0))
+  })
 }
 
-/** Runs an attack where it does not hold up the honest callers of this thread. */
+/** What a process of attackers is told. */
+interface Order {
+  readonly name: string
+  readonly target: Target
+}
+
+/**
+ * Runs an attack in a process of its own that gets no more of the machine than the others leave (SCHED_IDLE, sched(7)):
+ * attackers of a pod do not take their time from its cores.
+ */
 function attack(name: string, target: Target): Promise<void> {
+  const idle = existsSync('/usr/bin/chrt')
+    ? { execPath: '/usr/bin/chrt', execArgv: ['--idle', '0', process.execPath] }
+    : {}
+  const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), idle)
+  child.send({ name, target } satisfies Order)
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL(import.meta.url), { workerData: { name, target }, argv: process.argv.slice(2) })
-    worker.once('message', (found: string[]) => faults.push(...found))
-    worker.once('error', reject)
-    worker.once('exit', () => resolve())
+    child.once('message', found => faults.push(...(found as string[])))
+    child.once('error', reject)
+    child.once('exit', () => resolve())
   })
 }
 

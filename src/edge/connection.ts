@@ -55,9 +55,12 @@ export class Connection implements ArrivalConnection {
   #interruptAtMono = Number.POSITIVE_INFINITY
   #cutAtMono = Number.POSITIVE_INFINITY
 
-  constructor(socket: TLSSocket, facts: ConnectionFacts) {
+  readonly #onFirstRequest: () => void
+
+  constructor(socket: TLSSocket, facts: ConnectionFacts, onFirstRequest: () => void = () => {}) {
     this.socket = socket
     this.facts = facts
+    this.#onFirstRequest = onFirstRequest
     this.isHttp2 = facts.httpVersion === '2'
   }
 
@@ -115,7 +118,7 @@ export class Connection implements ArrivalConnection {
   }
 
   requestBegun(): void {
-    this.#begun++
+    if (this.#begun++ === 0) this.#onFirstRequest()
     this.#requests++
   }
 

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { HandshakeGate } from './handshake-gate.ts'
 import { endHandshake } from './tls-repairs.ts'
-import { OneEachTurn } from './turns.ts'
+import { OneByOne } from './turns.ts'
 
 export interface DoorOptions {
   /** Handshakes under way at a time (`limits.handshakes`). */
@@ -15,37 +15,78 @@ export interface DoorOptions {
   refused(reason: string, remoteAddress: string): void
 }
 
+/** So many verified connections of an address may be silent before its next ones have to take their time. */
+const MOST_SILENT = 4
+const SLOWLY_MS = 8
+
 /**
  * What a TCP connection passes before its TLS begins. Who is turned away here has cost no TLS socket; of the others one
  * begins in a turn of the event loop, most of a millisecond each, so that a crowd that comes at once holds up nobody who
  * is inside.
+ *
+ * A gateway connects because it has something to ask. An address whose connections stay silent, or drip a head, has no
+ * hurry: its handshakes begin some milliseconds apart, on a line of their own, and cost the calls of others an eighth of
+ * the event loop at most.
  */
 export class Door {
   readonly #options: DoorOptions
   readonly #gate: HandshakeGate<Socket>
-  readonly #turns: OneEachTurn<Socket>
+  readonly #turns: OneByOne<Socket>
+  readonly #slowly: OneByOne<Socket>
+  /** Connections that have not asked for anything yet, with their addresses, and how many each address has. */
+  readonly #silent = new Map<Socket, string>()
+  readonly #silentOf = new Map<string, number>()
   readonly #begun = new WeakSet<Socket>()
   readonly #turnedAway = new WeakSet<Socket>()
 
   constructor(options: DoorOptions) {
     this.#options = options
     this.#gate = new HandshakeGate(options.handshakes)
-    this.#turns = new OneEachTurn(socket => this.#begin(socket))
+    const begin = (socket: Socket): void => this.#begin(socket)
+    this.#turns = new OneByOne(begin)
+    this.#slowly = new OneByOne(begin, next => setTimeout(next, SLOWLY_MS))
   }
 
   arrive(socket: Socket): void {
     socket.on('error', ignore)
     if (this.#options.isFull()) return this.#turnAway(socket, 'OVERLOADED')
-    const { admitted, evicted } = this.#gate.enter(socket, socket.remoteAddress ?? '', performance.now())
+    const address = socket.remoteAddress ?? ''
+    const { admitted, evicted } = this.#gate.enter(socket, address, performance.now())
     if (evicted !== undefined) this.#turnAway(evicted, 'HANDSHAKE_TOO_SLOW')
     if (!admitted) return this.#turnAway(socket, 'TOO_MANY_HANDSHAKES')
-    socket.once('close', () => this.#gate.leave(socket, 'failed'))
-    this.#turns.add(socket)
+    socket.once('close', () => this.#left(socket))
+    const isSilent = (this.#silentOf.get(address) ?? 0) >= MOST_SILENT
+    if (isSilent) this.#slowly.add(socket)
+    else this.#turns.add(socket)
   }
 
-  /** The handshake is over. */
-  leave(socket: Socket, how: 'well' | 'failed'): void {
-    this.#gate.leave(socket, how)
+  /** The handshake has gone well, and nothing has been asked for yet. */
+  entered(socket: Socket): void {
+    this.#gate.leave(socket, 'well')
+    const address = socket.remoteAddress
+    if (address === undefined) return
+    this.#silent.set(socket, address)
+    this.#silentOf.set(address, (this.#silentOf.get(address) ?? 0) + 1)
+  }
+
+  /** The handshake has failed, or the certificate did. */
+  failed(socket: Socket): void {
+    this.#gate.leave(socket, 'failed')
+  }
+
+  /** The first request of a connection is there, or there will be none. */
+  spoke(socket: Socket): void {
+    const address = this.#silent.get(socket)
+    if (address === undefined) return
+    this.#silent.delete(socket)
+    const left = (this.#silentOf.get(address) ?? 1) - 1
+    if (left === 0) this.#silentOf.delete(address)
+    else this.#silentOf.set(address, left)
+  }
+
+  #left(socket: Socket): void {
+    this.#gate.leave(socket, 'failed')
+    this.spoke(socket)
   }
 
   /** A connection from there had to be cut for a flood: handshakes from its address have to wait. */

@@ -253,20 +253,21 @@ export class Listener {
     else reason = this.#options.judge(certificate)
     if (reason !== undefined || certificate === undefined) {
       this.#options.events.handshake('refused', version)
-      this.#door.leave(carrierOf(socket), 'failed')
+      this.#door.failed(carrierOf(socket))
       this.#refused(reason ?? 'UNAUTHORIZED', remoteAddress, certificate, tls)
       socket.destroy()
       return undefined
     }
     this.#options.events.handshake('accepted', version)
-    this.#door.leave(carrierOf(socket), 'well')
+    const carrier = carrierOf(socket)
+    this.#door.entered(carrier)
     const facts: ConnectionFacts = {
       remoteAddress,
       certificate,
       tls,
       httpVersion: socket.alpnProtocol === 'h2' ? '2' : '1.1',
     }
-    const connection = new Connection(socket, facts)
+    const connection = new Connection(socket, facts, () => this.#door.spoke(carrier))
     this.#connections.set(socket, connection)
     this.#hasHadPeers = true
     socket.once('close', () => {

@@ -1,17 +1,20 @@
 /**
- * Does what is dear once in a turn of the event loop, and the rest in the turns that follow, in order. Whoever else waits
- * for the event loop, health probes among them, is then held up for one of them and not for a crowd.
+ * Does one thing now and the rest later, one at a time and in order: in a turn of the event loop each, or further apart.
+ * Whoever else waits for the event loop, health probes among them, is then held up for one of them and not for a crowd.
  */
-export class OneEachTurn<T> {
+export class OneByOne<T> {
   readonly #act: (item: T) => void
+  readonly #later: (next: () => void) => unknown
   readonly #waiting: T[] = []
   #isTaken = false
 
-  constructor(act: (item: T) => void) {
+  /** @param later  When the next one may be done: by default in the next turn. */
+  constructor(act: (item: T) => void, later: (next: () => void) => unknown = setImmediate) {
     this.#act = act
+    this.#later = later
   }
 
-  /** At once, unless this turn is taken. */
+  /** At once, unless it is too soon. */
   add(item: T): void {
     if (this.#isTaken) return void this.#waiting.push(item)
     this.#take(item)
@@ -19,7 +22,7 @@ export class OneEachTurn<T> {
 
   #take(item: T): void {
     this.#isTaken = true
-    setImmediate(this.#next)
+    this.#later(this.#next)
     this.#act(item)
   }
 

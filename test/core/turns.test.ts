@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { AllAtTurnsEnd, isTurnsEnd, OneEachTurn } from '../../src/edge/turns.ts'
+import { AllAtTurnsEnd, isTurnsEnd, OneByOne } from '../../src/edge/turns.ts'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
-describe('one each turn', () => {
+describe('one by one', () => {
   test('the first is done at once, the rest in the turns after it, in order', async () => {
     const done: string[] = []
-    const turns = new OneEachTurn<string>(item => done.push(item))
+    const turns = new OneByOne<string>(item => done.push(item))
     for (const item of ['a', 'b', 'c']) turns.add(item)
     expect(done).toEqual(['a'])
     await turn()
@@ -21,7 +21,7 @@ describe('one each turn', () => {
 
   test('after a pause it is as at first', async () => {
     const done: string[] = []
-    const turns = new OneEachTurn<string>(item => done.push(item))
+    const turns = new OneByOne<string>(item => done.push(item))
     turns.add('a')
     await turn()
     turns.add('b')
@@ -33,7 +33,7 @@ describe('one each turn', () => {
 
   test('what is added while something is done waits for its turn', async () => {
     const done: string[] = []
-    const turns: OneEachTurn<string> = new OneEachTurn(item => {
+    const turns: OneByOne<string> = new OneByOne(item => {
       done.push(item)
       if (item === 'a') turns.add('b')
     })
