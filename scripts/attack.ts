@@ -84,7 +84,8 @@ function attack(name: string, target: Target): Promise<void> {
   return new Promise((resolve, reject) => {
     child.once('message', found => faults.push(...(found as string[])))
     child.once('error', reject)
-    child.once('exit', () => resolve())
+    // Not `exit`: what it has said may be on its way then.
+    child.once('close', code => (code === 0 ? resolve() : reject(new Error(`the attackers ended with ${code}`))))
   })
 }
 

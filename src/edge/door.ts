@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { HandshakeGate } from './handshake-gate.ts'
-import { endHandshake } from './tls-repairs.ts'
+import { endHandshake, holdBack } from './tls-repairs.ts'
 import { OneByOne } from './turns.ts'
 
 export interface DoorOptions {
@@ -18,6 +18,8 @@ export interface DoorOptions {
 /** So many verified connections of an address may be silent before its next ones have to take their time. */
 const MOST_SILENT = 4
 const SLOWLY_MS = 8
+/** Less than after which a handshake counts as slow (`handshake-gate.ts`), for the last of all that may be under way. */
+const LONGEST_LINE_MS = 800
 
 /**
  * What a TCP connection passes before its TLS begins. Who is turned away here has cost no TLS socket; of the others one
@@ -42,9 +44,10 @@ export class Door {
   constructor(options: DoorOptions) {
     this.#options = options
     this.#gate = new HandshakeGate(options.handshakes)
-    const begin = (socket: Socket): void => this.#begin(socket)
+    const begin = (socket: Socket): boolean => this.#begin(socket)
+    const slowlyMs = Math.min(SLOWLY_MS, LONGEST_LINE_MS / options.handshakes)
     this.#turns = new OneByOne(begin)
-    this.#slowly = new OneByOne(begin, next => setTimeout(next, SLOWLY_MS))
+    this.#slowly = new OneByOne(begin, next => setTimeout(next, slowlyMs))
   }
 
   arrive(socket: Socket): void {
@@ -58,6 +61,12 @@ export class Door {
     const isSilent = (this.#silentOf.get(address) ?? 0) >= MOST_SILENT
     if (isSilent) this.#slowly.add(socket)
     else this.#turns.add(socket)
+    if (!this.#begun.has(socket)) holdBack(socket)
+  }
+
+  /** Nobody else is let in: who waits is turned away without a word, as at a port that is closed. */
+  close(): void {
+    for (const socket of [...this.#turns.empty(), ...this.#slowly.empty()]) socket.destroy()
   }
 
   /** The handshake has gone well, and nothing has been asked for yet. */
@@ -99,10 +108,12 @@ export class Door {
     return this.#turnedAway.has(socket)
   }
 
-  #begin(socket: Socket): void {
-    if (socket.destroyed) return
+  /** @returns false when there is nobody any more. */
+  #begin(socket: Socket): boolean {
+    if (socket.destroyed) return false
     this.#begun.add(socket)
     this.#options.begin(socket)
+    return true
   }
 
   #turnAway(socket: Socket, reason: string): void {

@@ -49,9 +49,12 @@ export class HandshakeGate<S extends object> {
     if (how === 'failed') entry.visitor.tokens -= FAILED_COSTS - 1
   }
 
-  /** A connection from there had to be cut for a flood: that costs its address what half a second may bring otherwise. */
+  /**
+   * A connection from there had to be cut for a flood: that costs its address all that it may begin at once. The first one
+   * hardly keeps it waiting, the next one for two seconds.
+   */
   charge(address: string, nowMono: number): void {
-    this.#visitor(address, nowMono).tokens -= this.#most
+    this.#visitor(address, nowMono).tokens -= this.#most * AT_ONCE
   }
 
   #evictFor(newcomer: Visitor, nowMono: number): { admitted: boolean; evicted?: S } {
@@ -68,7 +71,7 @@ export class HandshakeGate<S extends object> {
   }
 
   #visitor(address: string, nowMono: number): Visitor {
-    const burst = this.#most * 4
+    const burst = this.#most * AT_ONCE
     let visitor = this.#visitors.get(address)
     if (visitor === undefined) {
       if (this.#visitors.size >= MOST_VISITORS) this.#forgetOne()
@@ -101,6 +104,8 @@ interface Visitor {
 }
 
 const FAILED_COSTS = 10
+/** Times `limits.handshakes` that one address may begin at once. */
+const AT_ONCE = 4
 /** An honest handshake is over by then, on the slowest of machines. */
 const QUICK_MS = 1000
 const MOST_VISITORS = 4096

@@ -173,6 +173,7 @@ export class Listener {
   stopAccepting(): void {
     // `close` of Node's HTTP/2 server would also close its sessions and idle connections at once; those are ours to drain.
     net.Server.prototype.close.call(this.#server)
+    this.#door.close()
   }
 
   /** Ends everything that is left. */

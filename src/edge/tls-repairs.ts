@@ -26,6 +26,19 @@ export function endHandshake(carrier: Socket): void {
   carrier.emit('close', false)
 }
 
+/**
+ * Leaves with the kernel what a socket has not read yet, until TLS is begun on it, which reads by itself.
+ *
+ * An accepted socket is read at once. What it had read before its TLS began would be taken out of it by TLS; and were the
+ * end of the stream among it, the socket would then destroy itself below TLS, which `endHandshake` says the end of.
+ */
+export function holdBack(socket: Socket): void {
+  const { _handle } = socket as unknown as { _handle?: { reading: boolean; readStop(): number } | null }
+  if (_handle == null) return
+  _handle.reading = false
+  _handle.readStop()
+}
+
 /** What `_handle` of a TLS socket is; the same for servers and clients. */
 interface PeerHandle {
   getPeerCertificate?: (this: PeerHandle, detailed: boolean) => SentCertificate | undefined

@@ -3,13 +3,16 @@
  * Whoever else waits for the event loop, health probes among them, is then held up for one of them and not for a crowd.
  */
 export class OneByOne<T> {
-  readonly #act: (item: T) => void
+  readonly #act: (item: T) => unknown
   readonly #later: (next: () => void) => unknown
   readonly #waiting: T[] = []
   #isTaken = false
 
-  /** @param later  When the next one may be done: by default in the next turn. */
-  constructor(act: (item: T) => void, later: (next: () => void) => unknown = setImmediate) {
+  /**
+   * @param act    False when there was nothing to do: then the next one need not wait.
+   * @param later  When the next one may be done: by default in the next turn.
+   */
+  constructor(act: (item: T) => unknown, later: (next: () => void) => unknown = setImmediate) {
     this.#act = act
     this.#later = later
   }
@@ -20,16 +23,20 @@ export class OneByOne<T> {
     this.#take(item)
   }
 
+  /** Takes out whatever waits. */
+  empty(): T[] {
+    return this.#waiting.splice(0)
+  }
+
   #take(item: T): void {
     this.#isTaken = true
-    this.#later(this.#next)
-    this.#act(item)
+    if (this.#act(item) === false) this.#isTaken = false
+    else this.#later(this.#next)
   }
 
   readonly #next = (): void => {
     this.#isTaken = false
-    const next = this.#waiting.shift()
-    if (next !== undefined) this.#take(next)
+    while (!this.#isTaken && this.#waiting.length > 0) this.#take(this.#waiting.shift() as T)
   }
 }
 

@@ -24,7 +24,7 @@ const SWEEP_MS = 100
  * kernel hands over a loopback FIN at once, it is seen by the end of a turn of the event loop. Calls come at that end as a
  * rule; others wait for it unless the connection has just been used.
  *
- * Calls begin in the order in which they were sent: while one waits, those after it wait as well. Servers built on the MCP
+ * While a call waits for that, those sent after it wait as well, so that they do not overtake it. Servers built on the MCP
  * SDK ask for samples and forms on the GET stream of a session, and ask nobody when the call that makes them ask gets there
  * before the stream, however early the client opened it.
  *

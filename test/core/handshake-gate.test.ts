@@ -51,10 +51,14 @@ describe('handshakes under way', () => {
 describe('handshakes that begin', () => {
   test('wait after a flood from the same address, and from no other', () => {
     const gate = new HandshakeGate<Socket>(10)
-    for (let i = 0; i < 4; i++) gate.charge('flood', 0)
+    gate.charge('flood', 0)
     expect(come(gate, 'flood', 1, 0).admitted).toHaveLength(0)
     expect(come(gate, 'other', 1, 0).admitted).toHaveLength(1)
+    // After the first one hardly at all, after the second for two seconds.
     expect(come(gate, 'flood', 1, 60).admitted).toHaveLength(1)
+    gate.charge('flood', 60)
+    expect(come(gate, 'flood', 1, 1900).admitted).toHaveLength(0)
+    expect(come(gate, 'flood', 1, 2100).admitted).toHaveLength(1)
   })
 
   /** How many of one address are admitted in a second, each over at once. */

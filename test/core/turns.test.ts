@@ -44,6 +44,23 @@ describe('one by one', () => {
   })
 })
 
+describe('one by one, but for those with whom there is nothing to do', () => {
+  test('the next one need not wait', async () => {
+    const done: string[] = []
+    const turns = new OneByOne<string>(item => {
+      done.push(item)
+      return item !== 'gone'
+    })
+    for (const item of ['gone', 'a', 'gone', 'gone', 'b', 'c']) turns.add(item)
+    expect(done).toEqual(['gone', 'a'])
+    await turn()
+    expect(done).toEqual(['gone', 'a', 'gone', 'gone', 'b'])
+    expect(turns.empty()).toEqual(['c'])
+    await turn()
+    expect(done).toHaveLength(5)
+  })
+})
+
 describe('all at the end of a turn', () => {
   test('what comes in a turn is done in order, when everything else of the turn is over', async () => {
     const done: string[] = []

@@ -13,16 +13,19 @@ export interface RawPeer {
 export function rawPeer(
   running: Pick<RunningSidecar, 'port' | 'pki'>,
   alpn: 'http/1.1' | 'h2' = 'http/1.1',
+  localAddress = '127.0.0.1',
 ): Promise<RawPeer> {
   return new Promise((resolve, reject) => {
-    const socket = tls.connect({
+    const options = {
       host: '127.0.0.1',
       port: running.port,
+      localAddress,
       servername: 'localhost',
       ca: running.pki.ca.cert,
       ALPNProtocols: [alpn],
       ...running.pki.gateway.tls,
-    })
+    }
+    const socket = tls.connect(options)
     const chunks: Buffer[] = []
     socket.on('data', (chunk: Buffer) => chunks.push(chunk))
     socket.on('error', reject)

@@ -1,6 +1,7 @@
 import http2 from 'node:http2'
 import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import tls from 'node:tls'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
@@ -13,6 +14,7 @@ import {
   headerBlock,
   postHead,
   preface,
+  type RawPeer,
   rawPeer,
   requestHead,
 } from '../support/raw-peers.ts'
@@ -58,6 +60,13 @@ afterAll(async () => {
   await running?.stop()
   await upstream?.stop()
 })
+
+/** Over HTTP/2, from an address of its own: who is cut off for a flood keeps whoever shares his address out for a while. */
+function stranger(): Promise<RawPeer> {
+  return rawPeer(running, 'h2', `127.0.2.${(strangers += 1)}`)
+}
+
+let strangers = 0
 
 function lineOf(reason: string): Promise<AuditLine> {
   return eventually(() => running.lines.find(line => line['decision']?.reason === reason))
@@ -113,7 +122,7 @@ describe('who is slow', () => {
   })
 
   test('to make a request over HTTP/2 is idle, however much it pings', async () => {
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     peer.socket.write(preface())
     const drip = setInterval(
       () => peer.socket.writable && peer.socket.write(frame(Frame.ping, 0, 0, Buffer.alloc(8))),
@@ -125,7 +134,7 @@ describe('who is slow', () => {
   })
 
   test('to end a head over HTTP/2 is idle, too', async () => {
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     peer.socket.on('error', () => {})
     peer.socket.write(Buffer.concat([preface(), frame(Frame.headers, Flag.endStream, 1, postHead())]))
     await peer.closed
@@ -156,7 +165,7 @@ describe('who does not read', () => {
     { name: 'an answer', body: toolCall('big') },
     { name: 'a list that was held', body: '{"jsonrpc":"2.0","id":1,"method":"tools/list"}' },
   ])('$name over HTTP/2, with a window of nothing, is left', async ({ body }) => {
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     const noWindow = preface([[4, 0]])
     const head = frame(Frame.headers, Flag.endHeaders, 1, postHead({ 'content-length': String(body.length) }))
     peer.socket.write(Buffer.concat([noWindow, head, frame(Frame.data, Flag.endStream, 1, Buffer.from(body))]))
@@ -235,7 +244,7 @@ describe('over HTTP/2, who sends', () => {
     },
   ])('$name is cut off, and others are served', async ({ flood }) => {
     const seen = upstream.seen.length
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     peer.socket.on('error', () => {})
     peer.socket.write(preface())
     for (let i = 0; i < 2000; i++) for (const bytes of flood(i)) peer.socket.write(bytes)
@@ -252,7 +261,7 @@ describe('over HTTP/2, who sends', () => {
     }
     const seen = upstream.seen.length
     const before = await malformed()
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     const flood = Array.from({ length: 30 }, (_, i) => [
       frame(Frame.headers, Flag.endHeaders | Flag.endStream, 1 + 2 * i, postHead()),
       frame(Frame.reset, 0, 1 + 2 * i, Buffer.from([0, 0, 0, 8])),
@@ -267,7 +276,7 @@ describe('over HTTP/2, who sends', () => {
   })
 
   test('who resets more than that loses the connection, and the line says why', async () => {
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     peer.socket.on('error', () => {})
     const flood = Array.from({ length: 90 }, (_, i) => [
       frame(Frame.headers, Flag.endHeaders | Flag.endStream, 1 + 2 * i, postHead()),
@@ -280,7 +289,7 @@ describe('over HTTP/2, who sends', () => {
   })
 
   test('a head that goes on and on is cut off', async () => {
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     peer.socket.on('error', () => {})
     peer.socket.write(Buffer.concat([preface(), frame(Frame.headers, Flag.endStream, 1, postHead())]))
     const more = headerBlock({ 'x-more': 'x'.repeat(100) })
@@ -309,7 +318,7 @@ describe('over HTTP/2, who sends', () => {
   })
 
   test('a compressed head that unfolds to megabytes is cut off', async () => {
-    const peer = await rawPeer(running, 'h2')
+    const peer = await stranger()
     peer.socket.on('error', () => {})
     // One entry of 3 KiB into the table, and then one byte for each time that it is meant again.
     const value = Buffer.alloc(3000, 'x')
@@ -398,6 +407,7 @@ describe('at the door', () => {
   })
 
   test('a crowd that comes at once gets in, whoever gives up meanwhile and whoever has to make room', async () => {
+    const hello = await clientHello()
     const from = (localAddress: string) => {
       const socket = net.connect({ port: running.port, host: '127.0.0.1', localAddress })
       socket.on('error', () => {})
@@ -407,13 +417,29 @@ describe('at the door', () => {
     for (let i = 0; i < 7; i++) from('127.0.0.8').end('GET / HTTP/1.1\r\n\r\n')
     const leaving = Array.from({ length: 7 }, () => from('127.0.0.9'))
     for (const socket of leaving) socket.once('connect', () => socket.resetAndDestroy())
-    for (let i = 0; i < 12; i++) from('127.0.0.10')
+    for (let i = 0; i < 30; i++) from('127.0.0.10')
     const peers = await Promise.all(Array.from({ length: 12 }, () => rawPeer(running)))
     for (const peer of peers) peer.socket.write(requestHead('POST', { 'Content-Length': `${CALL.length}` }) + CALL)
     for (const peer of peers) await eventually(() => peer.received().toString().startsWith('HTTP/1.1 200'))
     for (const { socket } of peers) socket.destroy()
     await lineOf('HANDSHAKE_TOO_SLOW')
     await lineOf('ERR_SSL_HTTP_REQUEST')
+  })
+
+  test('who has said all that he will say while he waits is let in and fails, and nothing else happens', async () => {
+    const hello = await clientHello()
+    // Four that are silent: those who come from there after them wait.
+    const silent = await Promise.all(Array.from({ length: 4 }, () => rawPeer(running, 'http/1.1', '127.0.0.12')))
+    const gone = Array.from({ length: 10 }, (_, i) => {
+      const socket = net.connect({ port: running.port, host: '127.0.0.1', localAddress: '127.0.0.12' })
+      socket.on('error', () => {})
+      socket.resume()
+      socket.end(i % 2 === 0 ? hello : hello.subarray(0, 3))
+      return new Promise(resolve => socket.once('close', resolve))
+    })
+    await Promise.all(gone)
+    await isServing()
+    for (const { socket } of silent) socket.destroy()
   })
 
   test('connections are so many and no more, and one that ends makes room', async () => {
@@ -429,6 +455,19 @@ describe('at the door', () => {
     for (const { socket } of peers) socket.destroy()
   })
 })
+
+/** What a client says first in a handshake. */
+async function clientHello(): Promise<Buffer> {
+  const server = net.createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const heard = new Promise<Buffer>(resolve => server.once('connection', socket => socket.once('data', resolve)))
+  const client = tls.connect({ port: (server.address() as net.AddressInfo).port, host: '127.0.0.1' })
+  client.on('error', () => {})
+  const hello = await heard
+  client.destroy()
+  server.close()
+  return hello
+}
 
 const HEAD2 = {
   ':path': '/mcp',

@@ -53,6 +53,8 @@ function replace(shared: Shared, path: string, identity: string): void {
   try {
     shared.watcher = openWatcher(path, shared.users)
     shared.identity = identity
+    // What the old watch had not told yet is lost with it.
+    queueMicrotask(() => tell(shared.users, undefined))
   } catch (error) {
     open.delete(path)
     for (const user of shared.users) user.fail(error as Error)
@@ -61,11 +63,13 @@ function replace(shared: Shared, path: string, identity: string): void {
 }
 
 function openWatcher(path: string, users: Shared['users']): FSWatcher {
-  const watcher = watch(path, (_, name) => {
-    for (const user of users) user.event(name ?? undefined)
-  })
+  const watcher = watch(path, (_, name) => tell(users, name ?? undefined))
   watcher.on('error', error => {
     for (const user of users) user.fail(error)
   })
   return watcher
+}
+
+function tell(users: Shared['users'], name: string | undefined): void {
+  for (const user of users) user.event(name)
 }

@@ -57,6 +57,7 @@ interface Watched {
   close(): void
 }
 
+const GONE = new Set(['ENOENT', 'ENOTDIR'])
 const RETRY_FIRST_MS = 50
 const RETRY_LONGEST_MS = 5000
 
@@ -73,6 +74,7 @@ class Watch implements FileWatch {
   #retryMs = RETRY_FIRST_MS
   #poll: NodeJS.Timeout | undefined
   #isStopped = false
+  #isFollowing = false
 
   constructor(options: WatchFilesOptions) {
     this.#options = options
@@ -136,8 +138,9 @@ class Watch implements FileWatch {
   #onEvent(identity: string, name: string | undefined): void {
     if (this.#isStopped) return
     const at = this.#directories.get(identity)
-    // Its own name stands for the directory itself.
-    if (at !== undefined && name !== undefined && !at.entries.has(name) && name !== basename(at.path)) return
+    // Its own name stands for the directory itself. While the way is being followed nobody knows which names it has.
+    const isKnown = at !== undefined && name !== undefined && !this.#isFollowing
+    if (isKnown && !at.entries.has(name) && name !== basename(at.path)) return
     const now = performance.now()
     if (this.#debounce === undefined) this.#firstEventAt = now
     clearTimeout(this.#debounce)
@@ -152,6 +155,7 @@ class Watch implements FileWatch {
 
   async #followDirectories(cause: LookCause): Promise<void> {
     const wanted = new Map<string, Directory>()
+    this.#isFollowing = true
     for (const path of this.#options.paths) {
       for (const directory of await directoriesOf(path)) {
         const { identity, entries } = directory
@@ -162,6 +166,7 @@ class Watch implements FileWatch {
         )
       }
     }
+    this.#isFollowing = false
     if (this.#isStopped) return
     // Old ones go first: a directory that was made anew has the name of the one that is gone.
     for (const [identity, { close }] of this.#directories) {
@@ -183,6 +188,8 @@ class Watch implements FileWatch {
     const fail = (error: Error): void => {
       this.#directories.get(identity)?.close()
       this.#directories.delete(identity)
+      // It has just gone: what is there instead is to be looked for, and nothing is wrong.
+      if (GONE.has((error as NodeJS.ErrnoException).code ?? '')) return this.#onEvent(identity, undefined)
       this.#unwatchable.add(identity)
       this.#options.onWatchFailed?.(path, error)
     }
