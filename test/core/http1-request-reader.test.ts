@@ -58,6 +58,8 @@ describe('what is read', () => {
     { version: '1.0', lines: '', keepAlive: false },
     { version: '1.0', lines: 'Connection: Keep-Alive\r\n', keepAlive: true },
     { version: '1.0', lines: 'Connection: keep-alive\r\nConnection: close\r\n', keepAlive: false },
+    { version: '1.0', lines: 'Connection: keep-alive0\r\n', keepAlive: false },
+    { version: '1.1', lines: 'Connection: closed, not-close\r\n', keepAlive: true },
   ])('HTTP/$version with "$lines" keeps the connection: $keepAlive', ({ version, lines, keepAlive }) => {
     const { requests } = readRequests([`GET / HTTP/${version}\r\n${HOST}${lines}\r\n`])
     expect(requests[0]?.keepAlive).toBe(keepAlive)

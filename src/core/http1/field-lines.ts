@@ -87,9 +87,11 @@ function note(
     case 10: {
       const lower = name.toLowerCase()
       if (lower === 'connection') {
-        const options = value.toLowerCase()
-        if (options.includes('close')) lines.closes = true
-        if (options.includes('keep-alive')) lines.keepsAlive = true
+        for (const option of value.toLowerCase().split(',')) {
+          const name = option.trim()
+          if (name === 'close') lines.closes = true
+          else if (name === 'keep-alive') lines.keepsAlive = true
+        }
       } else if (lower === 'keep-alive') lines.keepAlive = value
       return undefined
     }
