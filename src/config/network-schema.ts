@@ -174,7 +174,7 @@ export const limits = z
     handshakes: integer(1, 100_000)
       .prefault(100)
       .describe(
-        'TLS handshakes under way at the same time. From one address twice as many may begin in a second, four times as many at once; one that fails counts as ten. Those of addresses with four connections that have not asked for anything yet begin 8 ms apart.',
+        'TLS handshakes under way at the same time. From one address twice as many may begin in a second, four times as many at once; one that fails counts as ten. Those of addresses with four connections that have not asked for anything yet begin 8 ms apart, or less where this is above 100.',
       ),
     streamsPerUser: integer(1, 100_000).prefault(32).describe('Event streams that one caller may hold open.'),
     streamAge: duration('1s').prefault('1h').describe('Age at which an event stream is ended, to be resumed.'),

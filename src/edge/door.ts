@@ -27,8 +27,8 @@ const LONGEST_LINE_MS = 800
  * is inside.
  *
  * A gateway connects because it has something to ask. An address whose connections stay silent, or drip a head, has no
- * hurry: its handshakes begin some milliseconds apart, on a line of their own, and cost the calls of others an eighth of
- * the event loop at most.
+ * hurry: its handshakes begin some milliseconds apart, on a line of their own, and leave most of the event loop to the
+ * calls of others.
  */
 export class Door {
   readonly #options: DoorOptions
