@@ -6,12 +6,12 @@
  * Prints µs of user and system time of the whole process to stderr, the least of several rounds. What the loop itself
  * costs is measured as well and is not taken off.
  */
-import { randomUUID } from 'node:crypto'
 import { Chain, Counter } from '../src/core/audit/chain.ts'
 import type { Exchange } from '../src/core/audit/exchange.ts'
 import { AuditSink } from '../src/edge/audit-sink.ts'
 import { tuneHeap } from '../src/edge/heap.ts'
 import { Metrics } from '../src/edge/metrics.ts'
+import { newRequestId } from '../src/journey/request-id.ts'
 import { exchangeWith, recorderWith, toolCall } from '../test/support/audit.ts'
 
 tuneHeap()
@@ -29,7 +29,7 @@ const { user, peer, verdict, connection, generation } = exchangeWith()
 const bodies = argSets.map(args => JSON.stringify(args))
 const exchangeOf = (i: number): Exchange =>
   exchangeWith({
-    requestId: randomUUID(),
+    requestId: newRequestId(),
     startedAtMs: 1_795_000_000_000 + i,
     user,
     peer,

@@ -87,14 +87,15 @@ export class Lab {
   }
 }
 
-/** CPU time (user and system) of a process and its children so far, µs. Precise to the kernel's tick of 10 ms. */
-export function cpuMicros(pid: number): number {
-  let ticks = 0
+/** CPU time of a process and its children so far, ns: of each thread as the scheduler counts it, not the kernel's tick. */
+export function cpuNanos(pid: number): number {
+  let nanos = 0
   for (const id of familyOf(pid)) {
-    const fields = statOf(id)
-    if (fields !== undefined) ticks += Number(fields[11]) + Number(fields[12])
+    for (const task of readdirSync(`/proc/${id}/task`)) {
+      nanos += Number(readFileSync(`/proc/${id}/task/${task}/schedstat`, 'utf8').split(' ')[0])
+    }
   }
-  return ticks * 10_000
+  return nanos
 }
 
 /** Anonymous memory that is resident (`RssAnon`), of a process and its children, KiB. */
@@ -152,20 +153,6 @@ export function median(values: readonly number[]): number {
 }
 
 function familyOf(pid: number): number[] {
-  const family = [pid]
-  for (const entry of readdirSync('/proc')) {
-    const id = Number(entry)
-    if (Number.isInteger(id) && Number(statOf(id)?.[1]) === pid) family.push(id)
-  }
-  return family
-}
-
-/** Fields of /proc/PID/stat from the third on (proc_pid_stat(5)): [0] state, [1] parent, [11] utime, [12] stime. */
-function statOf(pid: number): string[] | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return undefined
-  }
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+  return [pid, ...children.split(' ').filter(Boolean).map(Number)]
 }

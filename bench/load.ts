@@ -1,33 +1,37 @@
 import { readFileSync } from 'node:fs'
 import http2 from 'node:http2'
 import { performance } from 'node:perf_hooks'
+import { createInterface } from 'node:readline'
 import tls from 'node:tls'
 
 /**
- * Load from a process of its own: keep-alive mTLS connections, one call at a time on each, for a fixed time. HTTP/1.1 is
- * spoken by hand so that the generator's own cost stays small and even; HTTP/2 is Node's client, one stream at a time.
- * Says `measuring` and `measured` around the measured time, then one JSON line, a `LoadResult`.
+ * Load from a process of its own: keep-alive mTLS connections, one call at a time on each. HTTP/1.1 is spoken by hand so
+ * that the generator's own cost stays small and even; HTTP/2 is Node's client, one stream at a time.
+ *
+ * It connects, makes one call on each connection, and says `ready`. Then each line of stdin, a `TurnOrder`, is one turn,
+ * answered by a line with a `TurnResult` when the last answer of the turn is there: nothing is left for the next one.
  *
  * argv: JSON of `LoadOptions`.
  */
 export interface LoadOptions {
   readonly port: number
   readonly connections: number
-  readonly seconds: number
   readonly bodyBytes: number
   readonly isHttp2: boolean
   readonly pki: { readonly ca: string; readonly cert: string; readonly key: string }
   readonly headers: Readonly<Record<string, string>>
-  /** Calls a second in all; absent: as many as it takes. */
-  readonly rate?: number
-  /** Nothing is measured before this many ms and calls, whichever is later, but for at most a minute. */
-  readonly warmupMs: number
-  readonly warmupCalls: number
 }
 
-export interface LoadResult {
-  readonly requests: number
+export interface TurnOrder {
+  readonly ms: number
+  /** Calls a second in all; absent: as many as it takes. */
+  readonly rate?: number | undefined
+}
+
+export interface TurnResult {
+  readonly calls: number
   readonly errors: number
+  /** To the last answer. */
   readonly seconds: number
   /** Latencies in µs. A call that was due while its connection was still busy counts from when it was due. */
   readonly p50: number
@@ -56,59 +60,78 @@ export interface Wire {
 }
 
 async function main(options: LoadOptions): Promise<void> {
+  const connect = options.isHttp2 ? connectHttp2 : connectHttp1
   const body = Buffer.from(callBody(7, options.bodyBytes))
+  const lanes: Lane[] = []
+  while (lanes.length < options.connections) {
+    const some = Math.min(AT_ONCE, options.connections - lanes.length)
+    lanes.push(...(await Promise.all(Array.from({ length: some }, () => openLane(connect, options, body)))))
+  }
+  process.stdout.write('ready\n')
+  for await (const line of createInterface(process.stdin)) {
+    process.stdout.write(`${JSON.stringify(await turn(lanes, JSON.parse(line) as TurnOrder))}\n`)
+  }
+  for (const { wire } of lanes) wire.destroy()
+}
+
+/** Handshakes under way. */
+const AT_ONCE = 50
+
+/** One connection, and what is to be done when its call has been answered. */
+interface Lane {
+  readonly wire: Wire
+  answered: (isGood: boolean) => void
+}
+
+async function openLane(connect: Connect, options: LoadOptions, body: Buffer): Promise<Lane> {
+  const wire = await connect(options, body, isGood => lane.answered(isGood))
+  const lane: Lane = { wire, answered: () => undefined }
+  // A connection that asks for nothing is a stranger to some servers.
+  await new Promise<void>((resolve, reject) => {
+    lane.answered = isGood => (isGood ? resolve() : reject(new Error('the first call of a connection went wrong')))
+    wire.send()
+  })
+  return lane
+}
+
+function turn(lanes: readonly Lane[], { ms, rate }: TurnOrder): Promise<TurnResult> {
+  const pauseMs = rate === undefined ? 0 : (1000 * lanes.length) / rate
   const latencies: number[] = []
   let errors = 0
-  let calls = 0
-  let state: 'warming' | 'measuring' | 'over' = 'warming'
-  const pauseMs = options.rate === undefined ? 0 : (1000 * options.connections) / options.rate
-  const connect: Connect = options.isHttp2 ? connectHttp2 : connectHttp1
-
-  async function run(): Promise<Wire> {
-    let sentAt = 0
-    let due = performance.now() + Math.random() * pauseMs
-    const wire = await connect(options, body, isGood => {
-      calls++
-      if (state === 'measuring') {
-        latencies.push((performance.now() - sentAt) * 1000)
-        if (!isGood) errors++
-      }
-      if (state === 'over') return
-      if (pauseMs === 0) return send(performance.now())
-      due += pauseMs
-      const waitMs = due - performance.now()
-      if (waitMs <= 0) send(due)
-      else setTimeout(() => send(performance.now()), waitMs)
-    })
-    function send(from: number): void {
-      if (state === 'over') return
-      sentAt = from
-      wire.send()
-    }
-    setTimeout(() => send(performance.now()), Math.max(0, due - performance.now()))
-    return wire
-  }
-
-  const wires = await Promise.all(Array.from({ length: options.connections }, run))
-  const from = performance.now()
-  await sleep(options.warmupMs)
-  while (calls < options.warmupCalls && performance.now() - from < 60_000) await sleep(20)
-  process.stdout.write('measuring\n')
-  state = 'measuring'
+  let busy = lanes.length
   const start = performance.now()
-  await sleep(options.seconds * 1000)
-  const seconds = (performance.now() - start) / 1000
-  const requests = latencies.length
-  process.stdout.write('measured\n')
-  // The parent reads the CPU clocks after each of the two lines; load goes on until it has.
-  await sleep(100)
-  state = 'over'
-  for (const wire of wires) wire.destroy()
-  latencies.length = requests
-  latencies.sort((a, b) => a - b)
-  const at = (q: number): number => Math.round(latencies[Math.min(requests - 1, Math.floor(requests * q))] ?? 0)
-  const result: LoadResult = { requests, errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) }
-  process.stdout.write(`${JSON.stringify(result)}\n`)
+  const end = start + ms
+  return new Promise(resolve => {
+    for (const lane of lanes) {
+      let due = start + Math.random() * pauseMs
+      let from = 0
+      const next = (): void => {
+        const waitMs = due - performance.now()
+        if (waitMs <= 0) send(pauseMs === 0 ? performance.now() : due)
+        else setTimeout(() => send(performance.now()), waitMs)
+      }
+      const send = (countFrom: number): void => {
+        if (performance.now() >= end) return rest()
+        from = countFrom
+        lane.wire.send()
+      }
+      lane.answered = isGood => {
+        latencies.push((performance.now() - from) * 1000)
+        if (!isGood) errors++
+        due += pauseMs
+        next()
+      }
+      next()
+    }
+    function rest(): void {
+      busy -= 1
+      if (busy > 0) return
+      const seconds = (performance.now() - start) / 1000
+      latencies.sort((a, b) => a - b)
+      const at = (q: number): number => Math.round(latencies[Math.floor(latencies.length * q)] ?? 0)
+      resolve({ calls: latencies.length, errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) })
+    }
+  })
 }
 
 export const connectHttp1: Connect = async (options, body, done) => {
@@ -201,10 +224,6 @@ function tlsOptions({ port, pki }: LoadOptions): {
     cert: readFileSync(pki.cert),
     key: readFileSync(pki.key),
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, ms))
 }
 
 if (import.meta.main) await main(JSON.parse(process.argv[2] ?? '{}') as LoadOptions)

@@ -1,34 +1,10 @@
 import http from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { HandshakeOptions, HandshakeResult } from './handshakes.ts'
-import { anonymousKib, cpuMicros, type Lab, type Pki, sleep } from './lab.ts'
-import type { LoadOptions, LoadResult } from './load.ts'
+import { anonymousKib, cpuNanos, type Lab, type Pki, sleep } from './lab.ts'
 import type { Peer } from './peers/start.ts'
 import type { StreamOptions } from './streams.ts'
-
-/** What the gateway says about the user of each call. */
-export const HEADERS = {
-  'X-User-ID': 'ada@acme.example',
-  'X-Org-ID': 'acme',
-  'X-User-Scopes': 'mcp.read mcp.write',
-  'MCP-Protocol-Version': '2025-11-25',
-}
-
-export interface CallSample extends LoadResult {
-  /** CPU µs of one call: user and system time of all processes of the peer. */
-  readonly cpu: number
-}
-
-export type Load = Pick<LoadOptions, 'connections' | 'seconds' | 'bodyBytes' | 'isHttp2'> & {
-  readonly rate?: number
-  readonly warmupCalls?: number
-}
-
-export async function measureCalls(lab: Lab, peer: Peer, pki: Pki, load: Load): Promise<CallSample> {
-  const options: LoadOptions = { port: peer.port, pki, headers: HEADERS, warmupMs: 300, warmupCalls: 0, ...load }
-  const { result, cpu } = await underClocks<LoadResult>(lab, 'bench/load.ts', options, peer)
-  return { ...result, cpu: cpu / Math.max(1, result.requests) }
-}
+import { HEADERS } from './turns.ts'
 
 export interface HandshakeSample {
   readonly perSecond: number
@@ -36,9 +12,20 @@ export interface HandshakeSample {
   readonly cpu: number
 }
 
+/** Handshakes by a generator that says `measuring` and `measured`; the peer's CPU clocks are read at both. */
 export async function measureHandshakes(lab: Lab, peer: Peer, pki: Pki, seconds: number): Promise<HandshakeSample> {
   const options: HandshakeOptions = { port: peer.port, pki, parallel: 8, seconds }
-  const { result, cpu } = await underClocks<HandshakeResult>(lab, 'bench/handshakes.ts', options, peer)
+  const child = lab.spawn(process.execPath, ['bench/handshakes.ts', JSON.stringify(options)])
+  let before: number | undefined
+  let after: number | undefined
+  let text = ''
+  for await (const chunk of child.stdout ?? []) {
+    text += String(chunk)
+    if (before === undefined && text.includes('measuring\n')) before = cpuNanos(peer.pid)
+    if (after === undefined && text.includes('measured\n')) after = cpuNanos(peer.pid)
+  }
+  const result = JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as HandshakeResult
+  const cpu = ((after ?? 0) - (before ?? 0)) / 1000
   return { perSecond: result.handshakes / result.seconds, cpu: cpu / Math.max(1, result.handshakes) }
 }
 
@@ -64,25 +51,6 @@ export async function measureStreams(
   await lab.stop(child)
   await sleep(500)
   return { open, kibEach }
-}
-
-/** Runs a generator that says `measuring` and `measured`, and reads the peer's CPU clocks at both. */
-async function underClocks<T>(
-  lab: Lab,
-  script: string,
-  options: object,
-  peer: Peer,
-): Promise<{ result: T; cpu: number }> {
-  const child = lab.spawn(process.execPath, [script, JSON.stringify(options)])
-  let before: number | undefined
-  let cpu: number | undefined
-  let text = ''
-  for await (const chunk of child.stdout ?? []) {
-    text += String(chunk)
-    if (before === undefined && text.includes('measuring\n')) before = cpuMicros(peer.pid)
-    if (cpu === undefined && text.includes('measured\n')) cpu = cpuMicros(peer.pid) - (before ?? 0)
-  }
-  return { result: JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as T, cpu: cpu ?? 0 }
 }
 
 /** Asks until it answers 200; then the ms since `from`. */

@@ -1,18 +1,20 @@
 import { parseArgs } from 'node:util'
 import { anonymousKib, freePort, Lab, median, type Pki, sleep } from './lab.ts'
-import { type CallSample, measureCalls, measureHandshakes, measureStreams } from './measure.ts'
+import type { TurnOrder } from './load.ts'
+import { measureHandshakes, measureStreams } from './measure.ts'
 import { PEERS, type Peer, type PeerName, type PeerSetting, startPeer, startSidecar } from './peers/start.ts'
 import { type Bar, type Table, textOf, writeReport } from './report.ts'
+import { inTurns, type Load, type Runner, type Samples, startRunner, warmUp } from './turns.ts'
 
 /**
- * The sidecar with everything on beside its peers, in alternating rounds of one run: CPU of one call by default, and
+ * The sidecar with everything on beside its peers, in alternating turns of one run: CPU of one call by default, and
  * with `--all` latency at half of capacity, handshakes, memory, idle streams and the time from exec to ready as well.
  * bench/README.md says how to read what it prints and writes.
  */
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '2' },
+    turns: { type: 'string', default: '24' },
+    ms: { type: 'string', default: '250' },
     connections: { type: 'string', default: '16' },
     bytes: { type: 'string', default: '200' },
     http2: { type: 'boolean', default: false },
@@ -28,15 +30,12 @@ const { values } = parseArgs({
     ready: { type: 'boolean', default: false },
   },
 })
-const rounds = Number(values.rounds)
-const seconds = Number(values.seconds)
+const turns = Number(values.turns)
+const ms = Number(values.ms)
 const connections = Number(values.connections)
-const warmup = Number(values.warmup)
 
-/** Of each connection, before anything is measured. */
-const CALLS_TO_SETTLE = 10
-/** Peers and protocols that V8 has compiled. */
-const warm = new Set<string>()
+/** What V8 has compiled for each protocol; another size of bodies and more connections bring little that is new. */
+const warm = new Set<boolean>()
 
 const lab = new Lab()
 try {
@@ -66,12 +65,12 @@ async function main(): Promise<void> {
   let capacity = 0
   for (const isHttp2 of values.all ? [false, true] : [values.http2]) {
     for (const bytes of values.bytes.split(',').map(sizeOf)) {
-      const samples = await inTurns(peers, pki, { connections, seconds, bodyBytes: bytes, isHttp2 })
-      const about = `${bytes} bytes each way, ${isHttp2 ? 'HTTP/2' : 'HTTP/1.1'}, ${connections} connections, ${rounds} rounds of ${seconds} s, medians`
-      show(cpuTable(`CPU of one call: ${about}`, peers, samples))
-      if (bars.length === 0)
-        bars = peers.map(peer => ({ name: peer.name, value: median(samplesOf(samples, peer, 'cpu')) }))
-      if (capacity === 0) capacity = capacityOf(samples)
+      const runners = await runnersOf(peers, pki, { connections, bodyBytes: bytes, isHttp2 })
+      const samples = await measure(runners)
+      const about = `${bytes} bytes each way, ${isHttp2 ? 'HTTP/2' : 'HTTP/1.1'}, ${connections} connections`
+      show(cpuTable(`CPU of one call: ${about}`, runners, samples))
+      if (bars.length === 0) bars = runners.map(one => ({ name: one.peer.name, value: samples.median(one, 'cpu') }))
+      if (capacity === 0) capacity = Math.min(...runners.map(one => samples.callsPerSecond(one)))
     }
   }
   if (values.all || values.latency) show(await latencyTable(peers, pki, capacity / 2))
@@ -82,100 +81,89 @@ async function main(): Promise<void> {
   say(`\nwritten to ${writeReport(tables, bars, `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim())}`)
 }
 
-type Samples = ReadonlyMap<Peer, readonly CallSample[]>
+/** A generator for each peer, its connections open and what they will ask of V8 compiled. */
+async function runnersOf(peers: readonly Peer[], pki: Pki, load: Load): Promise<Runner[]> {
+  const runners = await Promise.all(peers.map(peer => startRunner(lab, peer, pki, load)))
+  const calls = Number(values.warmup)
+  await warmUp(runners, warm.has(load.isHttp2) ? Math.max(calls / 20, load.connections * 10) : calls)
+  warm.add(load.isHttp2)
+  return runners
+}
 
-async function inTurns(peers: readonly Peer[], pki: Pki, load: Parameters<typeof measureCalls>[3]): Promise<Samples> {
-  const samples = new Map<Peer, CallSample[]>(peers.map(peer => [peer, []]))
-  for (const peer of peers) {
-    // Once for each protocol; what is new about other bodies and connections is little.
-    const protocol = `${peer.name} ${load.isHttp2}`
-    const warmupCalls = warm.has(protocol) ? Math.ceil(warmup / 20) : warmup
-    warm.add(protocol)
-    await measureCalls(lab, peer, pki, { ...load, seconds: 0.1, warmupCalls })
-  }
-  // A call is measured, not what a thousand handshakes have left to clear away.
-  const settled = { ...load, warmupCalls: load.connections * CALLS_TO_SETTLE }
-  for (let round = 0; round < rounds; round++) {
-    for (const peer of peers) samples.get(peer)?.push(await measureCalls(lab, peer, pki, settled))
-  }
+/** Takes turns, and ends the generators. */
+async function measure(runners: readonly Runner[], order: TurnOrder = { ms }): Promise<Samples> {
+  const samples = await inTurns(runners, turns, order)
+  await Promise.all(runners.map(runner => runner.stop()))
   return samples
 }
 
-function cpuTable(title: string, peers: readonly Peer[], samples: Samples): Table {
-  const cpuOf = (name: string): number => {
-    const peer = peers.find(one => one.name === name)
-    return peer === undefined ? Number.NaN : median(samplesOf(samples, peer, 'cpu'))
-  }
-  const rows = peers.map(peer => {
-    const own = samples.get(peer) ?? []
-    const cpu = median(samplesOf(samples, peer, 'cpu'))
-    return [
-      peer.name,
-      cpu.toFixed(1),
-      ratio(cpu, cpuOf('floor')),
-      ratio(cpu, cpuOf('nginx-lua')),
-      median(own.map(sample => sample.requests / sample.seconds)).toFixed(0),
-      String(own.reduce((sum, sample) => sum + sample.errors, 0)),
-      peer.about,
-    ]
-  })
+function cpuTable(title: string, runners: readonly Runner[], samples: Samples): Table {
+  const others = ['floor', 'nginx-lua', ...buildNames().slice(0, 1)]
   return {
     title,
-    about: 'User and system time of all processes of the peer, over the calls that were answered.',
-    head: ['peer', 'CPU µs', '× floor', '× nginx-lua', 'calls/s', 'errors', 'what it is'],
-    rows,
+    about: `User and system time of all processes of the peer, over the calls that were answered; medians of ${turns} turns of ${ms} ms, and of the turns’ ratios.`,
+    head: ['peer', 'CPU µs', ...others.map(name => `× ${name}`), 'calls/s', 'errors', 'what it is'],
+    rows: runners.map(one => [
+      one.peer.name,
+      samples.median(one, 'cpu').toFixed(1),
+      ...others.map(name => ratio(samples.ratio(one, named(runners, name), 'cpu'))),
+      samples.callsPerSecond(one).toFixed(0),
+      String(samples.errors(one)),
+      one.peer.about,
+    ]),
   }
-}
-
-/** Calls a second of the slowest proxy; everybody is then asked for half of that. */
-function capacityOf(samples: Samples): number {
-  const rates = [...samples].map(([, own]) => median(own.map(sample => sample.requests / sample.seconds)))
-  return Math.min(...rates)
 }
 
 async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Promise<Table> {
-  const load = { connections, seconds: Math.max(3, seconds), bodyBytes: 200, isHttp2: false, rate }
-  const samples = new Map<Peer, CallSample[]>(peers.map(peer => [peer, []]))
-  for (let round = 0; round < rounds; round++) {
-    for (const peer of peers) samples.get(peer)?.push(await measureCalls(lab, peer, pki, load))
-  }
-  const of = (peer: Peer, field: 'p50' | 'p99' | 'p999'): number => median(samplesOf(samples, peer, field))
-  const floor = peers.find(peer => peer.name === 'floor')
+  const runners = await runnersOf(peers, pki, { connections, bodyBytes: 200, isHttp2: false })
+  const samples = await measure(runners, { ms: 2 * ms, rate })
+  const floor = named(runners, 'floor')
   const fields = ['p50', 'p99', 'p999'] as const
   return {
     title: `Latency at ${rate.toFixed(0)} calls/s, half of what the slowest takes`,
-    about: 'In µs, and what is added to the floor, medians of the rounds.',
+    about: `In µs, and what is added to the floor: medians of ${turns} turns of ${2 * ms} ms, and of the turns’ differences.`,
     head: ['peer', 'p50', 'p99', 'p99.9', 'added p50', 'added p99', 'added p99.9'],
-    rows: peers.map(peer => [
-      peer.name,
-      ...fields.map(field => of(peer, field).toFixed(0)),
-      ...fields.map(field => (floor === undefined ? '-' : (of(peer, field) - of(floor, field)).toFixed(0))),
+    rows: runners.map(one => [
+      one.peer.name,
+      ...fields.map(field => samples.median(one, field).toFixed(0)),
+      ...fields.map(field => (floor === undefined ? '-' : samples.added(one, floor, field).toFixed(0))),
     ]),
   }
 }
 
 /** What a call costs with sixty times the connections, and with ten times the bytes. */
 async function linearTable(peers: readonly Peer[], pki: Pki): Promise<Table> {
-  const few = await inTurns(peers, pki, { connections: 16, seconds, bodyBytes: 200, isHttp2: false })
-  const many = await inTurns(peers, pki, { connections: 1000, seconds, bodyBytes: 200, isHttp2: false })
-  const small = await inTurns(peers, pki, { connections, seconds, bodyBytes: 16 * 1024, isHttp2: false })
-  const large = await inTurns(peers, pki, { connections, seconds, bodyBytes: 160 * 1024, isHttp2: false })
+  const connected = await beside(peers, pki, [16, 200], [1000, 200])
+  const sized = await beside(peers, pki, [16, 16 * 1024], [16, 160 * 1024])
   return {
     title: 'Is the cost linear? CPU of one call, HTTP/1.1',
     about: 'µs, and how many times the cost of the column before: of 16 connections, of a tenth of the bytes.',
     head: ['peer', '16 connections', '1,000', 'times', '16 KiB', '160 KiB', 'times'],
-    rows: peers.map(peer => {
-      const [a, b, c, d] = [few, many, small, large].map(samples => median(samplesOf(samples, peer, 'cpu')))
-      const of = (value: number | undefined): string => (value ?? Number.NaN).toFixed(1)
-      return [peer.name, of(a), of(b), ratio(b ?? 0, a ?? 0), of(c), of(d), ratio(d ?? 0, c ?? 0)]
-    }),
+    rows: peers.map((peer, i) => [peer.name, ...(connected[i] ?? []), ...(sized[i] ?? [])]),
   }
+}
+
+/** For each peer the cost of two loads, [connections, bytes] each, that take turns, and their ratio. */
+async function beside(
+  peers: readonly Peer[],
+  pki: Pki,
+  ...loads: readonly [readonly [number, number], readonly [number, number]]
+): Promise<string[][]> {
+  const [less, more] = (await Promise.all(
+    loads.map(([count, bodyBytes]) => runnersOf(peers, pki, { connections: count, bodyBytes, isHttp2: false })),
+  )) as [Runner[], Runner[]]
+  const samples = await measure([...less, ...more])
+  return less.map((one, i) => {
+    const other = more[i] as Runner
+    const costs = [one, other].map(runner => samples.median(runner, 'cpu').toFixed(1))
+    return [...costs, ratio(samples.ratio(other, one, 'cpu'))]
+  })
 }
 
 async function handshakeTable(peers: readonly Peer[], pki: Pki): Promise<Table> {
   const rows: string[][] = []
   for (const peer of peers) {
-    const { perSecond, cpu } = await measureHandshakes(lab, peer, pki, Math.max(2, seconds))
+    const { perSecond, cpu } = await measureHandshakes(lab, peer, pki, 2)
     rows.push([peer.name, perSecond.toFixed(0), cpu.toFixed(0)])
   }
   return {
@@ -200,7 +188,7 @@ async function memoryTable(pki: Pki, setting: PeerSetting): Promise<Table> {
     const row = [name, mib(idle), mib(most ?? 0)]
     for (const isHttp2 of [false, true]) {
       const streams = await inFreshPeer(name, setting, async peer => {
-        await measureCalls(lab, peer, pki, { connections: 16, seconds: 1, bodyBytes: 200, isHttp2 })
+        await load(peer, pki, { connections: 16, bodyBytes: 200, isHttp2 }, 1000)
         return measureStreams(lab, peer, pki, count, isHttp2)
       })
       row.push(name === 'floor' || name === 'bare' ? '-' : `${streams?.kibEach.toFixed(0)} (${streams?.open} open)`)
@@ -235,7 +223,7 @@ async function mostUnderLoad(peer: Peer, pki: Pki): Promise<number> {
   const watch = setInterval(() => {
     most = Math.max(most, anonymousKib(peer.pid))
   }, 100)
-  await measureCalls(lab, peer, pki, { connections: 64, seconds: 10, bodyBytes: 200, isHttp2: false })
+  await load(peer, pki, { connections: 64, bodyBytes: 200, isHttp2: false }, 10_000)
   clearInterval(watch)
   return most
 }
@@ -257,12 +245,22 @@ async function readyTable(setting: PeerSetting): Promise<Table> {
   }
 }
 
-function samplesOf(samples: Samples, peer: Peer, field: keyof CallSample): number[] {
-  return (samples.get(peer) ?? []).map(sample => sample[field])
+async function load(peer: Peer, pki: Pki, what: Load, forMs: number): Promise<void> {
+  const runner = await startRunner(lab, peer, pki, what)
+  await runner.turn({ ms: forMs })
+  await runner.stop()
 }
 
-function ratio(value: number, to: number): string {
-  return Number.isNaN(to) ? '-' : (value / to).toFixed(2)
+function buildNames(): string[] {
+  return values.build.length < 2 ? [] : values.build.map(build => build.slice(0, build.indexOf('=')))
+}
+
+function named(runners: readonly Runner[], name: string): Runner | undefined {
+  return runners.find(({ peer }) => peer.name === name)
+}
+
+function ratio(value: number): string {
+  return Number.isNaN(value) ? '-' : value.toFixed(2)
 }
 
 function mib(kib: number): string {

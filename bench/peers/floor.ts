@@ -29,4 +29,6 @@ const server = http2.createSecureServer(
     })
   },
 )
+// The generators rest while other peers have their turns.
+Object.assign(server, { keepAliveTimeout: 600_000 })
 server.listen(Number(port), '127.0.0.1', () => process.stdout.write('listening\n'))
