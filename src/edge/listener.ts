@@ -15,7 +15,7 @@ import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
 import { Http2Arrival } from './http2-arrival.ts'
 import { setServerContext } from './tls-repairs.ts'
-import { AllAtTurnsEnd } from './turns.ts'
+import { AtTurnsEnd } from './turns.ts'
 
 export interface ListenerOptions {
   readonly address: SocketAddress
@@ -122,7 +122,7 @@ export class Listener {
       begin: socket => beginTls.call(this.#server, socket),
       refused: (reason, remoteAddress) => this.#refused(reason, remoteAddress, undefined, ''),
     })
-    const arrivals = new AllAtTurnsEnd<Arrival>(arrival => options.events.arrival(arrival))
+    const arrivals = new AtTurnsEnd<Arrival>(arrival => options.events.arrival(arrival))
     this.#http1 = {
       headBytes: limits.headerBytes,
       headersMs: deadlines.headersMs,
@@ -208,7 +208,7 @@ export class Listener {
     const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
     // Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
     // reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
-    const begun = new AllAtTurnsEnd<BegunStream>(({ connection, stream, head }) => {
+    const begun = new AtTurnsEnd<BegunStream>(({ connection, stream, head }) => {
       if (stream.closed) this.#onTakenBack(connection)
       else serveStream.call(server, stream, ...head)
     })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { AllAtTurnsEnd, isTurnsEnd, OneByOne } from '../../src/edge/turns.ts'
+import { AtTurnsEnd, isTurnsEnd, OneByOne } from '../../src/edge/turns.ts'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
@@ -64,7 +64,7 @@ describe('one by one, but for those with whom there is nothing to do', () => {
 describe('all at the end of a turn', () => {
   test('what comes in a turn is done in order, when everything else of the turn is over', async () => {
     const done: string[] = []
-    const turns = new AllAtTurnsEnd<string>(item => done.push(item))
+    const turns = new AtTurnsEnd<string>(item => done.push(item))
     turns.add('a')
     turns.add('b')
     expect(done).toEqual([])
@@ -77,7 +77,7 @@ describe('all at the end of a turn', () => {
 
   test('what is added meanwhile is for the next turn', async () => {
     const done: string[] = []
-    const turns: AllAtTurnsEnd<string> = new AllAtTurnsEnd(item => {
+    const turns: AtTurnsEnd<string> = new AtTurnsEnd(item => {
       done.push(item)
       if (item === 'a') turns.add('c')
     })
@@ -89,9 +89,22 @@ describe('all at the end of a turn', () => {
     expect(done).toEqual(['a', 'b', 'c'])
   })
 
+  test('a crowd is not done in one turn, and is done in order', async () => {
+    const done: number[] = []
+    const turns = new AtTurnsEnd<number>(item => done.push(item))
+    const crowd = Array.from({ length: 100 }, (_, i) => i)
+    for (const item of crowd) turns.add(item)
+    await turn()
+    expect(done.length).toBeGreaterThan(0)
+    expect(done.length).toBeLessThan(50)
+    turns.add(100)
+    for (let i = 0; i < 4; i++) await turn()
+    expect(done).toEqual([...crowd, 100])
+  })
+
   test('who acts then can know that everything has been read, and nobody else is told so', async () => {
     const told: boolean[] = []
-    const turns = new AllAtTurnsEnd<string>(() => {
+    const turns = new AtTurnsEnd<string>(() => {
       told.push(isTurnsEnd())
       queueMicrotask(() => told.push(isTurnsEnd()))
     })

@@ -1,7 +1,7 @@
 import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { AllAtTurnsEnd } from '../../src/edge/turns.ts'
+import { AtTurnsEnd } from '../../src/edge/turns.ts'
 import { Http1Upstream } from '../../src/edge/upstream-http1.ts'
 import type { UpstreamCall, UpstreamFailure } from '../../src/journey/upstream.ts'
 import { eventually } from '../support/eventually.ts'
@@ -175,7 +175,7 @@ test('a head that drips does not put off the time by which an answer must have b
   expect((await send(upstreamAt(port), 300)).failure).toMatchObject({ kind: 'timeout' })
 })
 
-const atTurnsEnd = new AllAtTurnsEnd<() => void>(begin => begin())
+const atTurnsEnd = new AtTurnsEnd<() => void>(begin => begin())
 
 describe('a connection that the server has closed never fails a call that comes before this process has seen it', () => {
   test.each([
