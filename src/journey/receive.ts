@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Exchange } from '../core/audit/exchange.ts'
 import { readArrivalHeaders } from '../core/identity/arrival-headers.ts'
@@ -10,6 +9,7 @@ import type { Snapshot } from '../live/live.ts'
 import type { Settings } from '../live/settings.ts'
 import type { Arrival } from './arrival.ts'
 import type { Received, Route } from './call.ts'
+import { newRequestId } from './request-id.ts'
 
 /** Opens the record of one request: before anything is checked, so that whatever happens leaves its line. */
 export function openExchange(
@@ -17,7 +17,7 @@ export function openExchange(
   generation: { config: number; trust: number },
 ): Exchange {
   return {
-    requestId: randomUUID(),
+    requestId: newRequestId(),
     startedAtMs: Date.now(),
     startedMono: performance.now(),
     httpMethod: arrival.method,

@@ -1,6 +1,4 @@
-import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { isTraceId } from '../../src/core/audit/trace-id.ts'
 import { exchangeWith, lineOf } from '../support/audit.ts'
 
 test.each([
@@ -17,18 +15,8 @@ test('a traceparent is written as it is, though its digits pass for those of a c
   expect(lineOf(exchangeWith({ traceparent, messages: [] }))).toMatchObject({ traceparent })
 })
 
-test('every UUID and every traceparent is taken for one', () => {
-  const hex = (length: number) =>
-    fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: length, maxLength: length })
-  const traceparent = fc.tuple(hex(32), hex(16)).map(([trace, span]) => `00-${trace}-${span}-01`)
-  fc.assert(fc.property(fc.uuid(), traceparent, (uuid, parent) => isTraceId(uuid) && isTraceId(parent)))
-})
-
-test.each([
-  { name: 'a card', requestId: '4111111111111111' },
-  { name: 'a card of the length of a UUID', requestId: '4111-1111-1111-1111-1111-1111-1111-1' },
-  { name: 'a card beside a UUID', requestId: '26e67789-2270-4254-808f-b3b3eebb6fb5 4111111111111111' },
-])('$name is still hidden', ({ requestId }) => {
-  expect(isTraceId(requestId)).toBe(false)
-  expect(String(lineOf(exchangeWith({ requestId }))['requestId'])).toContain('[redacted')
+test('what a later version adds to a traceparent is read like any text of a caller', () => {
+  const traceparent = '01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-4111-1111-1111-1111'
+  const line = lineOf(exchangeWith({ traceparent, messages: [] }))
+  expect(String(line['traceparent'])).toContain('[redacted')
 })

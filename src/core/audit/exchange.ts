@@ -14,6 +14,7 @@ export type Outcome = 'success' | 'tool_error' | 'error' | 'refused' | 'aborted'
  * Times: `startedAtMs` is wall-clock ms since the epoch, everything named `…Mono` is ms of a monotonic clock.
  */
 export interface Exchange {
+  /** A UUID that was made here. */
   requestId: string
   readonly startedAtMs: number
   readonly startedMono: number
@@ -23,6 +24,7 @@ export interface Exchange {
   readonly connection: ConnectionFacts
   forwardedFor: string | undefined
   userAgent: string | undefined
+  /** Well-formed: version, trace, parent and flags, and what a later version may add. */
   traceparent: string | undefined
   peer: Peer | undefined
   user: User | undefined
