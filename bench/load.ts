@@ -3,6 +3,7 @@ import http2 from 'node:http2'
 import { performance } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
 import tls from 'node:tls'
+import { Worker } from 'node:worker_threads'
 
 /**
  * Load from a process of its own: keep-alive mTLS connections, one call at a time on each. HTTP/1.1 is spoken by hand so
@@ -24,7 +25,7 @@ export interface LoadOptions {
 
 export interface TurnOrder {
   readonly ms: number
-  /** Calls a second in all; absent: as many as it takes. */
+  /** Calls a second in all, at random times; absent: as many as it takes. */
   readonly rate?: number | undefined
 }
 
@@ -33,7 +34,7 @@ export interface TurnResult {
   readonly errors: number
   /** To the last answer. */
   readonly seconds: number
-  /** Latencies in µs. A call that was due while its connection was still busy counts from when it was due. */
+  /** Latencies in µs. A call that was due while all connections were busy counts from when it was due. */
   readonly p50: number
   readonly p99: number
   readonly p999: number
@@ -81,11 +82,13 @@ const AT_ONCE = 50
 interface Lane {
   readonly wire: Wire
   answered: (isGood: boolean) => void
+  /** Since when the call that is under way has been waiting. */
+  from: number
 }
 
 async function openLane(connect: Connect, options: LoadOptions, body: Buffer): Promise<Lane> {
   const wire = await connect(options, body, isGood => lane.answered(isGood))
-  const lane: Lane = { wire, answered: () => undefined }
+  const lane: Lane = { wire, answered: () => undefined, from: 0 }
   // A connection that asks for nothing is a stranger to some servers.
   await new Promise<void>((resolve, reject) => {
     lane.answered = isGood => (isGood ? resolve() : reject(new Error('the first call of a connection went wrong')))
@@ -94,44 +97,80 @@ async function openLane(connect: Connect, options: LoadOptions, body: Buffer): P
   return lane
 }
 
-function turn(lanes: readonly Lane[], { ms, rate }: TurnOrder): Promise<TurnResult> {
-  const pauseMs = rate === undefined ? 0 : (1000 * lanes.length) / rate
-  const latencies: number[] = []
-  let errors = 0
+async function turn(lanes: readonly Lane[], { ms, rate }: TurnOrder): Promise<TurnResult> {
+  const tally = new Tally()
+  await (rate === undefined ? asFastAsItGoes(lanes, ms, tally) : atRandom(lanes, ms, rate, tally))
+  return tally.result()
+}
+
+/** On each connection the next call follows the answer to the last one. */
+function asFastAsItGoes(lanes: readonly Lane[], ms: number, tally: Tally): Promise<void> {
+  const end = performance.now() + ms
   let busy = lanes.length
-  const start = performance.now()
-  const end = start + ms
   return new Promise(resolve => {
     for (const lane of lanes) {
-      let due = start + Math.random() * pauseMs
-      let from = 0
-      const next = (): void => {
-        const waitMs = due - performance.now()
-        if (waitMs <= 0) send(pauseMs === 0 ? performance.now() : due)
-        else setTimeout(() => send(performance.now()), waitMs)
-      }
-      const send = (countFrom: number): void => {
-        if (performance.now() >= end) return rest()
-        from = countFrom
-        lane.wire.send()
-      }
+      let from = performance.now()
       lane.answered = isGood => {
-        latencies.push((performance.now() - from) * 1000)
-        if (!isGood) errors++
-        due += pauseMs
-        next()
+        tally.note(from, isGood)
+        from = performance.now()
+        if (from < end) return lane.wire.send()
+        busy -= 1
+        if (busy === 0) resolve()
       }
-      next()
-    }
-    function rest(): void {
-      busy -= 1
-      if (busy > 0) return
-      const seconds = (performance.now() - start) / 1000
-      latencies.sort((a, b) => a - b)
-      const at = (q: number): number => Math.round(latencies[Math.floor(latencies.length * q)] ?? 0)
-      resolve({ calls: latencies.length, errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) })
+      lane.wire.send()
     }
   })
+}
+
+/** Calls that come as many callers make them, at random and whether or not the last one has been answered. */
+function atRandom(lanes: readonly Lane[], ms: number, rate: number, tally: Tally): Promise<void> {
+  const idle = [...lanes]
+  /** When each call was due that found all connections busy. */
+  const waiting: number[] = []
+  let isOver = false
+  return new Promise(resolve => {
+    for (const lane of lanes) {
+      lane.answered = isGood => {
+        tally.note(lane.from, isGood)
+        const due = waiting.shift()
+        if (due !== undefined) return send(lane, due)
+        idle.push(lane)
+        if (isOver && idle.length === lanes.length) resolve()
+      }
+    }
+    const beat = new Worker(new URL('./metronome.ts', import.meta.url), { workerData: { ms, rate } })
+    beat.on('message', () => {
+      const lane = idle.shift()
+      if (lane === undefined) waiting.push(performance.now())
+      else send(lane, performance.now())
+    })
+    beat.on('exit', () => {
+      isOver = true
+      if (idle.length === lanes.length) resolve()
+    })
+  })
+  function send(lane: Lane, from: number): void {
+    lane.from = from
+    lane.wire.send()
+  }
+}
+
+class Tally {
+  readonly #start = performance.now()
+  readonly #latencies: number[] = []
+  #errors = 0
+
+  note(from: number, isGood: boolean): void {
+    this.#latencies.push((performance.now() - from) * 1000)
+    if (!isGood) this.#errors += 1
+  }
+
+  result(): TurnResult {
+    const seconds = (performance.now() - this.#start) / 1000
+    const latencies = this.#latencies.sort((a, b) => a - b)
+    const at = (q: number): number => Math.round(latencies[Math.floor(latencies.length * q)] ?? 0)
+    return { calls: latencies.length, errors: this.#errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+  }
 }
 
 export const connectHttp1: Connect = async (options, body, done) => {

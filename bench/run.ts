@@ -23,6 +23,7 @@ const { values } = parseArgs({
     warmup: { type: 'string', default: '50000' },
     all: { type: 'boolean', default: false },
     latency: { type: 'boolean', default: false },
+    rate: { type: 'string' },
     linear: { type: 'boolean', default: false },
     handshakes: { type: 'boolean', default: false },
     memory: { type: 'boolean', default: false },
@@ -73,7 +74,7 @@ async function main(): Promise<void> {
       if (capacity === 0) capacity = Math.min(...runners.map(one => samples.callsPerSecond(one)))
     }
   }
-  if (values.all || values.latency) show(await latencyTable(peers, pki, capacity / 2))
+  if (values.all || values.latency) show(await latencyTable(peers, pki, Number(values.rate ?? capacity / 2)))
   if (values.all || values.linear) show(await linearTable(peers, pki))
   if (values.all || values.handshakes) show(await handshakeTable(peers, pki))
   if (values.all || values.memory) show(await memoryTable(pki, setting))
@@ -120,7 +121,7 @@ async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Pro
   const floor = named(runners, 'floor')
   const fields = ['p50', 'p99', 'p999'] as const
   return {
-    title: `Latency at ${rate.toFixed(0)} calls/s, half of what the slowest takes`,
+    title: `Latency at ${rate.toFixed(0)} calls/s${values.rate === undefined ? ', half of what the slowest takes' : ''}`,
     about: `In µs, and what is added to the floor: medians of ${turns} turns of ${2 * ms} ms, and of the turns’ differences.`,
     head: ['peer', 'p50', 'p99', 'p99.9', 'added p50', 'added p99', 'added p99.9'],
     rows: runners.map(one => [
