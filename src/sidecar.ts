@@ -123,6 +123,8 @@ const DEADLINES = {
   idleMs: 75_000,
 }
 const SWEEP_MS = 250
+/** A connection that is made while everything drains has this long to ask for what it was made for. */
+const LATECOMER_MS = 250
 /** However late it is, the last audit lines get this long to be taken. */
 const LAST_LINES_MS = 1000
 
@@ -324,7 +326,10 @@ class Running implements Sidecar {
     this.#listener?.stopAccepting()
     for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
     const isOver = (): boolean => this.#isHurried || performance.now() >= deadline
-    while ((this.#listener?.connectionCount ?? 0) > 0 && !isOver()) await Promise.race([sleep(20), this.#hurry.promise])
+    while ((this.#listener?.connectionCount ?? 0) > 0 && !isOver()) {
+      await Promise.race([sleep(20), this.#hurry.promise])
+      this.#retireLatecomers(deadline)
+    }
     this.#listener?.destroy()
     // Calls that were cut off end as such, before their upstream is taken from them.
     while ((this.#listener?.connectionCount ?? 0) > 0) await sleep(5)
@@ -341,6 +346,15 @@ class Running implements Sidecar {
     this.#admin?.stop()
     this.#state = 'stopped'
     return lost === 0 ? 0 : 1
+  }
+
+  /** Whose handshake was under way when connections were last accepted; what they ask at once is still answered. */
+  #retireLatecomers(deadline: number): void {
+    const now = performance.now()
+    for (const connection of this.connections()) {
+      if (connection.retiring || now - connection.openedMono < LATECOMER_MS) continue
+      connection.retire('draining', deadline - now, 'soon')
+    }
   }
 
   async #startAdmin(config: Config): Promise<void> {

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import net from 'node:net'
 import tls from 'node:tls'
 import { USER_HEADERS } from './request.ts'
 import type { RunningSidecar } from './sidecar.ts'
@@ -14,6 +16,7 @@ export function rawPeer(
   running: Pick<RunningSidecar, 'port' | 'pki'>,
   alpn: 'http/1.1' | 'h2' = 'http/1.1',
   localAddress = '127.0.0.1',
+  carrier?: net.Socket,
 ): Promise<RawPeer> {
   return new Promise((resolve, reject) => {
     const options = {
@@ -24,6 +27,7 @@ export function rawPeer(
       ca: running.pki.ca.cert,
       ALPNProtocols: [alpn],
       ...running.pki.gateway.tls,
+      ...(carrier === undefined ? {} : { socket: carrier }),
     }
     const socket = tls.connect(options)
     const chunks: Buffer[] = []
@@ -32,6 +36,13 @@ export function rawPeer(
     const closed = new Promise<void>(done => socket.once('close', () => done()))
     socket.once('secureConnect', () => resolve({ socket, received: () => Buffer.concat(chunks), closed }))
   })
+}
+
+/** A connection of which nothing but the TCP handshake has been made. */
+export async function tcpTo(running: Pick<RunningSidecar, 'port'>): Promise<net.Socket> {
+  const socket = net.connect({ host: '127.0.0.1', port: running.port })
+  await once(socket, 'connect')
+  return socket
 }
 
 /** The head of a request with a user, as text. */

@@ -1,12 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import http2 from 'node:http2'
+import type net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
 import { listen, startSessionServer, type TestUpstream } from '../support/mcp-upstreams.ts'
-import { rawPeer } from '../support/raw-peers.ts'
+import { rawPeer, requestHead, tcpTo } from '../support/raw-peers.ts'
 import { send, toolCall } from '../support/request.ts'
 import { startScriptedServer } from '../support/scripted-server.ts'
 import { type HowToStart, SidecarProcess } from '../support/sidecar-process.ts'
@@ -77,6 +78,31 @@ test('an HTTP/1.1 connection that carries nothing is ended at once', async () =>
   const peer = await rawPeer(running)
   running.child.kill('SIGTERM')
   await peer.closed
+  expect(await running.ended).toBe(0)
+})
+
+test('a connection whose handshake was under way is served what it asks at once, and ended', async () => {
+  const { upstream, running } = await before(await startScriptedServer())
+  const held = send(running, { body: toolCall('search_later', {}, 1) })
+  await eventually(() => upstream.waiting() === 1)
+  const carriers = await Promise.all([tcpTo(running), tcpTo(running)])
+  running.child.kill('SIGTERM')
+  await eventually(() =>
+    tcpTo(running).then(
+      socket => void socket.destroy(),
+      () => true,
+    ),
+  )
+  const over = (carrier: net.Socket | undefined) => rawPeer(running, 'http/1.1', undefined, carrier)
+  const [silent, asking] = await Promise.all([over(carriers[0]), over(carriers[1])])
+  asking.socket.write(`${requestHead('POST', { 'Content-Length': '2', 'Content-Type': 'application/json' })}{}`)
+  await Promise.all([silent.closed, asking.closed])
+  expect(silent.received().toString()).toBe('')
+  expect(asking.received().toString()).toMatch(/^HTTP\/1\.1 400 /)
+  // The call that is still being answered has not been waited for.
+  expect(upstream.waiting()).toBe(1)
+  upstream.release()
+  expect((await held).status).toBe(200)
   expect(await running.ended).toBe(0)
 })
 
