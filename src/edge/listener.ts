@@ -222,7 +222,7 @@ export class Listener {
         begun.add({ connection, stream, head })
       })
       connection.attach(session)
-      session.on('error', ignore)
+      session.on('error', error => this.#onSessionError(connection, error))
       session.on('ping', () => connection.noteFrame())
       session.on('remoteSettings', () => connection.noteFrame())
     })
@@ -285,6 +285,16 @@ export class Listener {
     this.#options.events.malformed(connection, TAKEN_BACK)
     if (connection.noteTakenBack()) return
     this.#door.charge(connection.facts.remoteAddress)
+  }
+
+  /** What comes breaks the protocol, so that nothing more can be read: CONTINUATION without end, for one. */
+  #onSessionError(connection: Connection, { code }: NodeJS.ErrnoException): void {
+    if (code !== 'ERR_HTTP2_ERROR' && code !== 'ERR_HTTP2_TOO_MANY_INVALID_FRAMES') return
+    this.#door.charge(connection.facts.remoteAddress)
+    if (connection.retiredFor !== undefined) return
+    connection.retiredFor = 'HTTP2_PROTOCOL_ERROR'
+    // Node may say so after the connection is closed, too late for the line, which is written for those with a reason.
+    if (!this.#connections.has(connection.socket)) this.#options.events.connectionClosed(connection)
   }
 
   #onHandshakeFailed(error: NodeJS.ErrnoException, socket: TLSSocket): void {

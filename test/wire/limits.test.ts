@@ -294,6 +294,7 @@ describe('over HTTP/2, who sends', () => {
     const more = headerBlock({ 'x-more': 'x'.repeat(100) })
     for (let i = 0; i < 2000; i++) peer.socket.write(frame(Frame.continuation, 0, 1, more))
     await peer.closed
+    await lineOf('HTTP2_PROTOCOL_ERROR')
     await isServing()
   })
 
