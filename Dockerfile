@@ -7,6 +7,9 @@ ARG NODE_IMAGE=node:24-bookworm
 ARG RUNTIME_IMAGE=scratch
 
 FROM ${NODE_IMAGE} AS build
+# A malloc that gives back what it has freed; glibc's keeps twice as much after many connections have come and gone.
+RUN ls /usr/lib/*/libjemalloc.so.2 >/dev/null 2>&1 || \
+    { apt-get update -q && apt-get install -yq --no-install-recommends libjemalloc2; }
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./
 # No package runs code of its own here.
@@ -28,10 +31,13 @@ LABEL org.opencontainers.image.title="mcp-sidecar" \
 COPY --from=build /root-of-image/ /
 # The heap is sized from the container's memory limit, below it: by itself Node allows 259 MiB under a limit of 128 MiB.
 # The compile cache was filled in the build, so that a start parses nothing anew.
+# docs/decisions/0009-malloc.md
 ENV PATH=/usr/local/bin \
     NODE_ENV=production \
     NODE_OPTIONS="--max-old-space-size-percentage=50 --max-semi-space-size=4" \
     NODE_COMPILE_CACHE=/app/compile-cache \
+    LD_PRELOAD=/usr/local/lib/libjemalloc.so.2 \
+    MALLOC_CONF=narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0 \
     MCP_SIDECAR_CONFIG=/etc/mcp-sidecar/config.yaml
 USER 1001:1001
 EXPOSE 8443 9090

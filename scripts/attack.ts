@@ -8,6 +8,7 @@ import type tls from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { deflateSync, gzipSync } from 'node:zlib'
+import { imageMalloc } from '../test/support/image-malloc.ts'
 import { watchLivez } from '../test/support/livez-watch.ts'
 import { temporaryFolder, testPki } from '../test/support/pki.ts'
 import { Flag, Frame, frame, postHead, preface } from '../test/support/raw-peers.ts'
@@ -99,7 +100,7 @@ async function main(): Promise<void> {
       config['limits'] = { connections: 1000 }
       config['drain'] = { lameDuck: '0s', grace: '3s' }
     },
-    { NODE_OPTIONS: '--max-old-space-size=128 --max-semi-space-size=4' },
+    { NODE_OPTIONS: '--max-old-space-size=128 --max-semi-space-size=4', ...imageMalloc() },
   )
   const pki = await testPki()
   const target = { port: sidecar.port, ca: pki.ca.cert, gateway: pki.gateway.tls, stranger: pki.stranger.tls }

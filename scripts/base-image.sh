@@ -21,7 +21,7 @@ done
 
 if [ ! -x "$root/usr/bin/env" ]; then
   mkdir -p "$work"
-  debootstrap --variant=minbase --include=ca-certificates,binutils "$suite" "$root" "${mirror:?MIRROR is needed: no Debian mirror is configured here}" >"$work/debootstrap.log" 2>&1 ||
+  debootstrap --variant=minbase --include=ca-certificates,binutils,libjemalloc2 "$suite" "$root" "${mirror:?MIRROR is needed: no Debian mirror is configured here}" >"$work/debootstrap.log" 2>&1 ||
     { tail -5 "$work/debootstrap.log" >&2; exit 1; }
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/doc/* "$root"/usr/share/man/*
 fi

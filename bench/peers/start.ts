@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { imageMalloc } from '../../test/support/image-malloc.ts'
 import { freePort, isInstalled, type Lab, type Pki, root, untilOpen } from '../lab.ts'
 import { untilReady } from '../measure.ts'
 import { sidecarConfig } from './sidecar-config.ts'
@@ -96,9 +97,11 @@ export async function startSidecar(
   const from = performance.now()
   const child = lab.spawnPiped(process.execPath, [...nodeArgs, program, 'run', '--config', file], {
     NODE_COMPILE_CACHE: lab.dir('compile-cache'),
+    ...imageMalloc(),
   })
   const readyMs = await untilReady(`http://127.0.0.1:${admin}/readyz`, from, () => child.exitCode !== null)
-  const about = `${path.relative(root, program)} with everything on, Node ${process.versions.node} ${nodeArgs.join(' ')}`
+  const malloc = imageMalloc().LD_PRELOAD === undefined ? '' : ' jemalloc'
+  const about = `${path.relative(root, program)} with everything on, Node ${process.versions.node} ${nodeArgs.join(' ')}${malloc}`
   return { name, port, pid: child.pid ?? 0, about, stop: () => lab.stop(child), readyMs }
 }
 

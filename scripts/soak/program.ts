@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import { imageMalloc } from '../../test/support/image-malloc.ts'
 
 /**
  * The sidecar as a process of its own for hours and millions of calls: its audit lines are looked at as they come and
@@ -16,6 +17,7 @@ export class SoakedProgram {
   constructor(program: string, nodeArgs: readonly string[], configFile: string, onLine: (line: string) => void) {
     const child = spawn(process.execPath, [...nodeArgs, program, 'run', '--config', configFile], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...imageMalloc() },
     })
     this.#child = child
     this.pid = child.pid ?? 0
