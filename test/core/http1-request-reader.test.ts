@@ -26,7 +26,7 @@ describe('what is read', () => {
     { name: 'by its length', framing: 'Content-Length: 5\r\n\r\nhello' },
     {
       name: 'in chunks',
-      framing: 'Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n',
+      framing: 'Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y;z;q="a \\\\\\"b"\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n',
     },
   ])('a body $name, wherever the bytes are cut', ({ framing }) => {
     const text = `POST /mcp HTTP/1.1\r\n${HOST}${framing}`
@@ -140,6 +140,10 @@ describe('what is refused', () => {
     ['0\r\nno name\r\n\r\n', 'trailer line without a name'],
     ['0\r\nContent-Length: 1\r\n\r\n', 'framing in a trailer'],
     ['1;\r\na\r\n0\r\n\r\n', 'chunk size is not a hexadecimal number'],
+    ['0;x: 1\r\n\r\n', 'chunk size is not a hexadecimal number'],
+    ['0;x=\r\n\r\n', 'chunk size is not a hexadecimal number'],
+    ['0;x="a\r\n\r\n', 'chunk size is not a hexadecimal number'],
+    ['0;x="a"b\r\n\r\n', 'chunk size is not a hexadecimal number'],
     ['1 ;x\r\na\r\n0\r\n\r\n', 'chunk size is not a hexadecimal number'],
     ['0\r\n folded: 1\r\n\r\n', 'trailer line without a name'],
     [`1;${'x'.repeat(300)}\r\na`, 'chunk line too long'],

@@ -4,8 +4,9 @@ import { HeldBytes } from './held-bytes.ts'
 const CHUNK_LINE_LIMIT = 256
 const TRAILER_LIMIT = 64 * 1024
 
-/** A size and, passed over, extensions of it (RFC 9112 §7.1.1). */
-const CHUNK_LINE = /^([0-9a-fA-F]{1,12})(?:;[!#$%&'*+.^_`|~0-9A-Za-z-][\t\x20-\x7e\x80-\xff]*)?$/
+/** A size and, passed over, extensions of it (RFC 9112 §7.1.1), without the white space that senders must not make. */
+const CHUNK_LINE =
+  /^([0-9a-fA-F]{1,12})(?:;[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:=(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?)*$/
 /** RFC 9110 §6.5.1. */
 const FRAMING = /^(?:content-length|transfer-encoding|trailer|host):/i
 
