@@ -26,7 +26,8 @@ describe('what is read', () => {
     { name: 'by its length', framing: 'Content-Length: 5\r\n\r\nhello' },
     {
       name: 'in chunks',
-      framing: 'Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y;z;q="a \\\\\\"b"\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n',
+      framing:
+        'Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y;z;q="a \\\\\\"b"\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n',
     },
   ])('a body $name, wherever the bytes are cut', ({ framing }) => {
     const text = `POST /mcp HTTP/1.1\r\n${HOST}${framing}`
