@@ -40,6 +40,7 @@ test('no line is longer than maxLine, and every line is ASCII, valid JSON and of
       (max, names, value, isBrief) => {
         const [id, agent, user, org, tool, method, scope, subject, error, key, uri, session] = names as string[]
         const exchange = exchangeWith({
+          requestId: id as string,
           userAgent: agent,
           forwardedFor: agent,
           traceparent: `01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-${id}`,

@@ -220,7 +220,8 @@ const PLACES: ((written: string) => Partial<Exchange>)[] = [
   () => ({}),
   written => ({ userAgent: written }),
   written => ({ forwardedFor: written }),
-  // The id is made here, and what is no traceparent never gets into an exchange; what follows one may be anything.
+  written => ({ requestId: written }),
+  // What is no traceparent never gets into an exchange; what follows one may be anything.
   written => ({ traceparent: `01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-${written}` }),
   written => ({ error: written }),
   written => ({ rpcError: { code: -1, message: `no: ${written}` } }),

@@ -14,7 +14,7 @@ export type Outcome = 'success' | 'tool_error' | 'error' | 'refused' | 'aborted'
  * Times: `startedAtMs` is wall-clock ms since the epoch, everything named `…Mono` is ms of a monotonic clock.
  */
 export interface Exchange {
-  /** A UUID that was made here. */
+  /** The peer's own, when it sent an acceptable one, else a new one. */
   requestId: string
   readonly startedAtMs: number
   readonly startedMono: number

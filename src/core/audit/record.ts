@@ -15,6 +15,7 @@ import { refusalDetail } from './refusal-detail.ts'
 import { type Called, type ClientSaid, ownUser, sameCalled, sameClient, samePeer, sameUser } from './same.ts'
 import type { Generations, SidecarFact } from './sidecar-fact.ts'
 import { isoTime } from './time.ts'
+import { isUuid } from './uuid.ts'
 
 export type ExchangeEvent = 'mcp.call' | 'mcp.started' | 'mcp.refused' | 'mcp.stream.open' | 'mcp.stream.close'
 
@@ -78,7 +79,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     const elapsed = (x.endedMono ?? x.upstreamEndedMono ?? x.upstreamStartedMono ?? x.startedMono) - x.startedMono
     let line = opening(event, x.startedAtMs + elapsed)
     if (!brief) {
-      line = `${line},"requestId":"${x.requestId}"`
+      line = `${line},"requestId":${isUuid(x.requestId) ? `"${x.requestId}"` : text(x.requestId, cap.name)}`
       const traceparent = message?.traceparent ?? x.traceparent
       if (traceparent !== undefined) {
         // Of the digits in random ids one in several hundred passes for a card number; with a piece of it hidden nobody
@@ -105,7 +106,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   /** What is left when names are so hostile that nothing else fits. */
   function least(event: ExchangeEvent, x: Exchange, message: Message | undefined): string {
     json.truncated = true
-    let line = `${opening(event, x.startedAtMs)},"requestId":"${x.requestId}"`
+    let line = `${opening(event, x.startedAtMs)},"requestId":${isUuid(x.requestId) ? `"${x.requestId}"` : text(x.requestId, 40)}`
     if (x.peer !== undefined) line += `,"peer":{"name":${json.string(x.peer.name, 40)}}`
     if (x.user !== undefined) line += `,"user":{"id":${identity(x.user.id, 64)}}`
     if (message !== undefined) line += `,"mcp":{"method":${text(message.method, 40)}}`
