@@ -1,14 +1,14 @@
 # The image holds Node, the C library that Node needs, and the bundle: no shell, no package manager, no node_modules.
 # What is started is /app/mcp-sidecar.mjs; `mcp-sidecar` on the PATH is the same file.
 
-# Any image with Node 24, npm and glibc. The full image rather than the slim one, for its `strip`.
+# A Debian image with Node 24 and npm. The full image rather than the slim one, for its `strip`.
 ARG NODE_IMAGE=node:24-bookworm
 # What the result is laid upon. Nothing by default; a base with a glibc of its own must not be older than NODE_IMAGE's.
 ARG RUNTIME_IMAGE=scratch
 
 FROM ${NODE_IMAGE} AS build
 # A malloc that gives back what it has freed; glibc's keeps twice as much after many connections have come and gone.
-RUN ls /usr/lib/*/libjemalloc.so.2 >/dev/null 2>&1 || \
+RUN test -e /usr/lib/$(uname -m)-linux-gnu/libjemalloc.so.2 || \
     { apt-get update -q && apt-get install -yq --no-install-recommends libjemalloc2; }
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./

@@ -72,7 +72,15 @@ async function main(options: LoadOptions): Promise<void> {
   for await (const line of createInterface(process.stdin)) {
     process.stdout.write(`${JSON.stringify(await turn(lanes, JSON.parse(line) as TurnOrder))}\n`)
   }
+  isDone = true
   for (const { wire } of lanes) wire.destroy()
+}
+
+let isDone = false
+
+/** Without it a turn would wait for its last answer for ever. */
+function onClose(): void {
+  if (!isDone) throw new Error('a connection was closed')
 }
 
 /** Handshakes under way. */
@@ -189,6 +197,7 @@ export const connectHttp1: Connect = async (options, body, done) => {
   let left = -1
   let isGood = false
   socket.on('error', () => done(false))
+  socket.on('close', onClose)
   socket.on('data', (chunk: Buffer) => {
     if (left < 0) {
       const bytes = held === undefined ? chunk : Buffer.concat([held, chunk])
@@ -221,6 +230,7 @@ export const connectHttp2: Connect = async (options, body, done) => {
     session.once('error', reject)
   })
   session.on('error', () => done(false))
+  session.on('close', onClose)
   const headers = {
     ':method': 'POST',
     ':path': '/mcp',

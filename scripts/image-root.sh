@@ -18,9 +18,11 @@ cp "$node" "$root/usr/local/bin/node"
 # Symbols for debuggers are a seventh of the binary.
 if command -v strip >/dev/null; then strip "$root/usr/local/bin/node"; fi
 mkdir -p "$root/usr/local/lib"
-cp -L /usr/lib/*/libjemalloc.so.2 "$root/usr/local/lib/"
+cp -L "/usr/lib/$(uname -m)-linux-gnu/libjemalloc.so.2" "$root/usr/local/lib/"
 # Each library at the very path where the loader of this machine looks for it.
-{ ldd "$node" && ldd "$root/usr/local/lib/libjemalloc.so.2"; } | grep -o '/[^ ]*' | while read -r library; do
+needed=$(ldd "$node"; ldd "$root/usr/local/lib/libjemalloc.so.2")
+case $needed in *'not found'*) echo "$needed" >&2; exit 1 ;; esac
+echo "$needed" | grep -o '/[^ ]*' | while read -r library; do
   mkdir -p "$root$(dirname "$library")"
   cp -L "$library" "$root$library"
 done

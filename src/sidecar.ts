@@ -123,7 +123,7 @@ const DEADLINES = {
   idleMs: 75_000,
 }
 const SWEEP_MS = 250
-/** A connection that is made while everything drains has this long to ask for what it was made for. */
+/** A handshake that is under way when everything drains has this long, and its connection as long again to ask. */
 const LATECOMER_MS = 250
 /** However late it is, the last audit lines get this long to be taken. */
 const LAST_LINES_MS = 1000
@@ -326,7 +326,10 @@ class Running implements Sidecar {
     this.#listener?.stopAccepting()
     for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
     const isOver = (): boolean => this.#isHurried || performance.now() >= deadline
-    while ((this.#listener?.connectionCount ?? 0) > 0 && !isOver()) {
+    const closedMono = performance.now()
+    const isEntering = (): boolean =>
+      (this.#listener?.handshakes ?? 0) > 0 && performance.now() - closedMono < LATECOMER_MS
+    while (((this.#listener?.connectionCount ?? 0) > 0 || isEntering()) && !isOver()) {
       await Promise.race([sleep(20), this.#hurry.promise])
       this.#retireLatecomers(deadline)
     }

@@ -50,6 +50,11 @@ export class Door {
     this.#slowly = new OneByOne(begin, next => setTimeout(next, slowlyMs))
   }
 
+  /** Under way. */
+  get handshakes(): number {
+    return this.#gate.underWay
+  }
+
   arrive(socket: Socket): void {
     socket.on('error', ignore)
     if (this.#options.isFull()) return this.#turnAway(socket, 'OVERLOADED')

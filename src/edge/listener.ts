@@ -70,6 +70,9 @@ interface BegunStream {
 
 const SWEEP_MS = 250
 const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
+/** @source nghttp2.h */
+const NGHTTP2_ERR_CALLBACK_FAILURE = -902
+const GIVEN_UP: Refusal = { reason: 'request_malformed', detail: 'the request was taken back before its turn' }
 
 /**
  * The mTLS listener. Every socket passes one gate between the end of its handshake and the first byte of HTTP: without
@@ -89,6 +92,8 @@ export class Listener {
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
   #hasHadPeers = false
+  /** Everything is ended; a handshake that is over only now leads nowhere. */
+  #isOver = false
   #sweep: NodeJS.Timeout | undefined
 
   constructor(options: ListenerOptions) {
@@ -164,6 +169,11 @@ export class Listener {
     return this.#connections.size
   }
 
+  /** Handshakes under way. */
+  get handshakes(): number {
+    return this.#door.handshakes
+  }
+
   /** For new handshakes; connections that are open keep what they have. */
   setSecureContext(context: SecureContextOptions): void {
     setServerContext(this.#server, context)
@@ -178,6 +188,7 @@ export class Listener {
 
   /** Ends everything that is left. */
   destroy(): void {
+    this.#isOver = true
     clearInterval(this.#sweep)
     for (const connection of this.#connections.values()) connection.destroy()
     if (this.#server.listening) this.#server.close()
@@ -208,10 +219,17 @@ export class Listener {
     const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
     // Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
     // reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
-    const begun = new AtTurnsEnd<BegunStream>(({ connection, stream, head }) => {
-      if (stream.closed) this.#onTakenBack(connection)
-      else serveStream.call(server, stream, ...head)
-    })
+    const begun = new AtTurnsEnd<BegunStream>(
+      ({ connection, stream, head }) => {
+        // Who has waited behind others, and gives up meanwhile, floods nobody.
+        if (stream.closed) this.#options.events.malformed(connection, GIVEN_UP)
+        else serveStream.call(server, stream, ...head)
+      },
+      ({ connection, stream }) => {
+        if (stream.closed) this.#onTakenBack(connection)
+        return !stream.closed
+      },
+    )
     server.on('session', session => {
       const connection = this.#entering
       if (connection === undefined) return session.destroy()
@@ -239,6 +257,7 @@ export class Listener {
 
   #judge(socket: TLSSocket): Connection | undefined {
     socket.on('error', ignore)
+    if (this.#isOver) return void socket.destroy()
     const remoteAddress = socket.remoteAddress ?? ''
     const version = socket.getProtocol() ?? ''
     const tls = `${version} ${socket.getCipher()?.standardName ?? ''}`.trim()
@@ -288,9 +307,12 @@ export class Listener {
   }
 
   /** What comes breaks the protocol, so that nothing more can be read: CONTINUATION without end, for one. */
-  #onSessionError(connection: Connection, { code }: NodeJS.ErrnoException): void {
-    if (code !== 'ERR_HTTP2_ERROR' && code !== 'ERR_HTTP2_TOO_MANY_INVALID_FRAMES') return
-    this.#door.charge(connection.facts.remoteAddress)
+  #onSessionError(connection: Connection, { code, errno }: NodeJS.ErrnoException): void {
+    const isTooMany = code === 'ERR_HTTP2_TOO_MANY_INVALID_FRAMES'
+    // A callback that has failed is Node's own, which has had too many streams to refuse: nobody broke the protocol.
+    if (!isTooMany && (code !== 'ERR_HTTP2_ERROR' || errno === NGHTTP2_ERR_CALLBACK_FAILURE)) return
+    // Single faulty requests that a gateway passes on add up on a connection that lives long.
+    if (!isTooMany) this.#door.charge(connection.facts.remoteAddress)
     if (connection.retiredFor !== undefined) return
     connection.retiredFor = 'HTTP2_PROTOCOL_ERROR'
     // Node may say so after the connection is closed, too late for the line, which is written for those with a reason.

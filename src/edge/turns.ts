@@ -57,23 +57,30 @@ export function isTurnsEnd(): boolean {
  */
 export class AtTurnsEnd<T> {
   readonly #act: (item: T) => void
+  readonly #isWanted: ((item: T) => boolean) | undefined
+  /** Those of this turn, and those who wait since an earlier one. */
+  #come: T[] = []
   #waiting: T[] = []
 
-  constructor(act: (item: T) => void) {
+  /** @param isWanted  Asked of each at the end of its own turn, however many wait before it. */
+  constructor(act: (item: T) => void, isWanted?: (item: T) => boolean) {
     this.#act = act
+    this.#isWanted = isWanted
   }
 
   add(item: T): void {
-    if (this.#waiting.push(item) === 1) setImmediate(this.#end)
+    if (this.#come.push(item) === 1 && this.#waiting.length === 0) setImmediate(this.#end)
   }
 
   readonly #end = (): void => {
-    let items = this.#waiting
-    if (items.length <= AT_MOST) this.#waiting = []
-    else {
+    let items = this.#isWanted === undefined ? this.#come : this.#come.filter(this.#isWanted)
+    this.#come = []
+    if (this.#waiting.length > 0) items = this.#waiting.concat(items)
+    if (items.length > AT_MOST) {
+      this.#waiting = items
       items = items.splice(0, AT_MOST)
       setImmediate(this.#end)
-    }
+    } else this.#waiting = []
     isEnding = true
     try {
       for (const item of items) this.#act(item)

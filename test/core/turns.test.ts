@@ -102,6 +102,25 @@ describe('all at the end of a turn', () => {
     expect(done).toEqual([...crowd, 100])
   })
 
+  test('whether one is still wanted is asked at the end of its own turn, also behind a crowd', async () => {
+    const [done, asked]: [number[], number[]] = [[], []]
+    const turns = new AtTurnsEnd<number>(
+      item => done.push(item),
+      item => {
+        asked.push(item)
+        return item % 2 === 0
+      },
+    )
+    for (let i = 0; i < 100; i++) turns.add(i)
+    await turn()
+    expect(asked).toHaveLength(100)
+    turns.add(100)
+    await turn()
+    expect(asked).toHaveLength(101)
+    await turn()
+    expect(done).toEqual(Array.from({ length: 51 }, (_, i) => i * 2))
+  })
+
   test('who acts then can know that everything has been read, and nobody else is told so', async () => {
     const told: boolean[] = []
     const turns = new AtTurnsEnd<string>(() => {
