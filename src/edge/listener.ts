@@ -300,9 +300,10 @@ export class Listener {
 
   /** A request whose client did not wait for anything; who does so without end is cut off, and has to wait outside. */
   #onTakenBack(connection: Connection): void {
-    if (connection.socket.destroyed) return
+    // Of a connection that was cut, its own line tells.
+    if (connection.isCut) return
     this.#options.events.malformed(connection, TAKEN_BACK)
-    if (connection.noteTakenBack()) return
+    if (connection.socket.destroyed || connection.noteTakenBack()) return
     this.#door.charge(connection.facts.remoteAddress)
   }
 
