@@ -66,7 +66,7 @@ describe('a crowd of requests', () => {
     const heads = Array.from({ length: CROWD }, (_, i) =>
       frame(Frame.headers, Flag.endHeaders | Flag.endStream, 1 + 2 * i, postHead()),
     )
-    peer.socket.end(Buffer.concat([preface(), ...heads]))
+    peer.socket.write(Buffer.concat([preface(), ...heads]), () => peer.socket.destroy())
     await peer.closed
     await eventually(async () =>
       /^mcp_active_connections 0$/m.test(await (await fetch(`${running.admin}/metrics`)).text()),
