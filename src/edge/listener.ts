@@ -1,4 +1,3 @@
-import type { X509Certificate } from 'node:crypto'
 import http2 from 'node:http2'
 import net, { type AddressInfo, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
@@ -14,6 +13,7 @@ import { Connection, type ConnectionAge } from './connection.ts'
 import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
 import { Http2Arrival } from './http2-arrival.ts'
+import { carrierOf, issuersOf } from './tls-peer.ts'
 import { setServerContext } from './tls-repairs.ts'
 import { AtTurnsEnd } from './turns.ts'
 
@@ -336,23 +336,6 @@ export class Listener {
     const age = this.#options.connectionAge()
     for (const connection of this.#connections.values()) connection.checkTime(now, age, this.#options.deadlines.idleMs)
   }
-}
-
-/** The TCP socket below a TLS socket, which is what the gate knows. */
-function carrierOf(socket: TLSSocket): Socket {
-  return (socket as unknown as { _parent?: Socket })._parent ?? socket
-}
-
-/** DER of the issuers as OpenSSL verified the chain, leaf's issuer first. */
-function issuersOf(leaf: X509Certificate): Buffer[] {
-  const chain: Buffer[] = []
-  let at = leaf.issuerCertificate
-  while (at !== undefined && chain.length < 10) {
-    chain.push(at.raw)
-    if (at.issuerCertificate === undefined || at.issuerCertificate.fingerprint256 === at.fingerprint256) break
-    at = at.issuerCertificate
-  }
-  return chain
 }
 
 function ignore(): void {}
