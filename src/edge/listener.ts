@@ -70,9 +70,9 @@ interface BegunStream {
 
 const SWEEP_MS = 250
 const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
+const GIVEN_UP: Refusal = { reason: 'request_malformed', detail: 'the request was taken back before its turn' }
 /** @source nghttp2.h */
 const NGHTTP2_ERR_CALLBACK_FAILURE = -902
-const GIVEN_UP: Refusal = { reason: 'request_malformed', detail: 'the request was taken back before its turn' }
 
 /**
  * The mTLS listener. Every socket passes one gate between the end of its handshake and the first byte of HTTP: without

@@ -63,7 +63,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   const users = new Map<string, { user: User; member: string }>()
   const called = new Map<string, { said: Called; member: string }>()
   const decisions = new WeakMap<Verdict, string>()
-  const quotas = new Map<string, { limit: number; opening: string }>()
+  const quotas = new Map<string, { limit: number; member: string }>()
   let lastGeneration: Generations = { config: -1, trust: -1 }
   let tail = ''
 
@@ -79,11 +79,10 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     const elapsed = (x.endedMono ?? x.upstreamEndedMono ?? x.upstreamStartedMono ?? x.startedMono) - x.startedMono
     let line = opening(event, x.startedAtMs + elapsed)
     if (!brief) {
-      line = `${line},"requestId":${isUuid(x.requestId) ? `"${x.requestId}"` : text(x.requestId, cap.name)}`
+      line = `${line},"requestId":${requestId(x, cap.name)}`
       const traceparent = message?.traceparent ?? x.traceparent
       if (traceparent !== undefined) {
-        // Of the digits in random ids one in several hundred passes for a card number; with a piece of it hidden nobody
-        // finds the call in another log. What a later version may add to it can be anything.
+        // As it is, like a UUID (`uuid.ts`); what a later version may add to it can be anything.
         const isPlain = traceparent.length === TRACEPARENT_LENGTH
         line += `,"traceparent":${isPlain ? `"${traceparent}"` : text(traceparent, cap.name)}`
       }
@@ -106,7 +105,7 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
   /** What is left when names are so hostile that nothing else fits. */
   function least(event: ExchangeEvent, x: Exchange, message: Message | undefined): string {
     json.truncated = true
-    let line = `${opening(event, x.startedAtMs)},"requestId":${isUuid(x.requestId) ? `"${x.requestId}"` : text(x.requestId, 40)}`
+    let line = `${opening(event, x.startedAtMs)},"requestId":${requestId(x, 40)}`
     if (x.peer !== undefined) line += `,"peer":{"name":${json.string(x.peer.name, 40)}}`
     if (x.user !== undefined) line += `,"user":{"id":${identity(x.user.id, 64)}}`
     if (message !== undefined) line += `,"mcp":{"method":${text(message.method, 40)}}`
@@ -249,12 +248,16 @@ export function createRecorder(config: AuditConfig, origin: Origin, redactor = c
     return `${line}}`
   }
 
+  function requestId({ requestId: id }: Exchange, maxBytes: number): string {
+    return isUuid(id) ? `"${id}"` : text(id, maxBytes)
+  }
+
   function quotaOpening({ name, limit }: QuotaReading, cap: Caps): string {
     const known = quotas.get(name)
-    if (known?.limit === limit) return known.opening
-    const opening = ownText(`,"quota":{"name":${json.string(name, cap.name)},"limit":${limit},"remaining":`)
-    quotas.set(name, { limit, opening })
-    return opening
+    if (known?.limit === limit) return known.member
+    const member = ownText(`,"quota":{"name":${json.string(name, cap.name)},"limit":${limit},"remaining":`)
+    quotas.set(name, { limit, member })
+    return member
   }
 
   function withEnd(to: string, x: Exchange, brief: boolean, cap: Caps): string {
