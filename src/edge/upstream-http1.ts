@@ -24,23 +24,26 @@ const SWEEP_MS = 100
  * kernel hands over a loopback FIN at once, it is seen by the end of a turn of the event loop. Calls come at that end as a
  * rule; others wait for it unless the connection has just been used.
  *
- * While a call waits for that, those sent after it wait as well, so that they do not overtake it. Servers built on the MCP
- * SDK ask for samples and forms on the GET stream of a session, and ask nobody when the call that makes them ask gets there
- * before the stream, however early the client opened it.
+ * Calls get their connections in the order in which they came: whoever waits, for a look at an idle connection or for a new
+ * one, has those behind him wait as well, and the next connection that can be used is his, whichever that is. Servers built
+ * on the MCP SDK ask for samples and forms on the GET stream of a session, and ask nobody when the call that makes them ask
+ * gets there before the stream, however early the client opened it.
  *
  * A server that does not accept connections yet costs no call either, if it does so within `connectMs`: nothing has been
- * sent, so trying again is safe. One call tries for all that wait. Once anything has been sent nothing is tried again.
+ * sent, so trying again is safe. One connection is tried for all that wait. Once anything has been sent nothing is tried
+ * again.
  */
 export class Http1Upstream implements Upstream, WirePool {
   readonly #options: Http1UpstreamOptions
   readonly #idle: Wire[] = []
   readonly #wires = new Set<Wire>()
-  /** Calls that begin at the end of this turn of the event loop, oldest first. */
-  #beginning: Call[] = []
-  /** Calls for which the server did not accept a connection, oldest first. */
+  /** How many of the wires are being connected. */
+  #connecting = 0
+  /** Calls that have no connection yet, oldest first. */
   readonly #waiting = new Set<Call>()
-  /** The connection with which one of those that wait is trying again. */
-  #trying: Wire | undefined
+  #isLookDue = false
+  /** Why the last connection for those who wait was not made. While it is there, one is tried at a time. */
+  #refusal: UpstreamFailure | undefined
   #closed = false
   #sweep: NodeJS.Timeout | undefined
 
@@ -59,18 +62,24 @@ export class Http1Upstream implements Upstream, WirePool {
   send(request: UpstreamRequest, answer: AnswerSink): UpstreamCall {
     const call = new Call(request, answer)
     if (this.#closed) {
-      process.nextTick(fail, call, failure('unreachable', 'the sidecar is closing', false, 0))
+      process.nextTick(fail, call, CLOSING)
       return call
     }
     const now = performance.now()
     call.startedMono = now
     call.deadlineMono = now + request.firstByteMs
     call.connectByMono = now + this.#options.connectMs
-    if (isTurnsEnd()) {
-      this.beginAll()
-      this.#assign(call, now, Number.POSITIVE_INFINITY)
-    } else if (this.#beginning.length > 0) this.#beginning.push(call)
-    else this.#assign(call, now, LOOK_AFTER_MS)
+    const isAllRead = isTurnsEnd()
+    if (isAllRead && this.#waiting.size > 0) this.serveWaiting()
+    if (this.#waiting.size === 0) {
+      const wire = this.#takeIdle(now, isAllRead ? Number.POSITIVE_INFINITY : LOOK_AFTER_MS)
+      if (wire !== undefined) {
+        wire.serve(call)
+        return call
+      }
+      this.#refusal = undefined
+    }
+    this.#wait(call)
     return call
   }
 
@@ -83,95 +92,99 @@ export class Http1Upstream implements Upstream, WirePool {
   /** Ends every connection, also those with a call under way. */
   destroy(): void {
     this.close()
-    for (const call of [...this.#beginning, ...this.#waiting])
-      call.fail(failure('unreachable', 'the sidecar is closing', false, 0))
-    this.#beginning = []
-    this.#waiting.clear()
+    this.#failWaiting(CLOSING)
     for (const wire of this.#wires) wire.destroy()
     this.#stopSweepIfIdle()
   }
 
-  /** `lookAfterMs`: connections that have been idle for longer have to be looked at first. */
-  #assign(call: Call, now: number, lookAfterMs: number): void {
+  /** @returns one that has not been idle for `lookAfterMs`: others have to be looked at first. */
+  #takeIdle(now: number, lookAfterMs: number): Wire | undefined {
     for (let wire = this.#idle.pop(); wire !== undefined; wire = this.#idle.pop()) {
-      if (!wire.usable || now >= wire.idleUntilMono) {
-        wire.destroy()
-        continue
+      if (!wire.usable || now >= wire.idleUntilMono) wire.destroy()
+      else if (now - wire.idleSinceMono < lookAfterMs) return wire
+      else {
+        this.#idle.push(wire)
+        return undefined
       }
-      if (now - wire.idleSinceMono < lookAfterMs) return wire.serve(call)
-      this.#idle.push(wire)
-      if (this.#beginning.push(call) === 1) setImmediate(beginAll, this)
+    }
+    return undefined
+  }
+
+  #wait(call: Call): void {
+    const { maxConnections } = this.#options
+    if (this.#idle.length + this.#connecting + maxConnections - this.#wires.size <= this.#waiting.size) {
+      process.nextTick(fail, call, failure('busy', `all ${maxConnections} connections are in use`, false, 0))
       return
     }
-    const open = this.#wires.size + this.#waiting.size
-    if (open >= this.#options.maxConnections) {
-      process.nextTick(
-        fail,
-        call,
-        failure('busy', `all ${this.#options.maxConnections} connections are in use`, false, 0),
-      )
-    } else if (this.#waiting.size > 0) this.#waiting.add(call)
-    else this.#connect(call)
-  }
-
-  /** @internal Whatever the server has closed is known to be closed now. */
-  beginAll(): void {
-    if (this.#beginning.length === 0) return
-    const calls = this.#beginning
-    this.#beginning = []
-    const now = performance.now()
-    for (const call of calls) if (!call.over) this.#assign(call, now, Number.POSITIVE_INFINITY)
-  }
-
-  #connect(call: Call): Wire {
-    const wire = new Wire(this.#options.target, this)
-    this.#wires.add(wire)
-    wire.connecting(call)
+    this.#waiting.add(call)
     this.#sweep ??= setInterval(sweep, SWEEP_MS, this).unref()
-    return wire
+    if (this.#idle.length > 0) this.lookAtTurnsEnd()
+    this.#connectAsNeeded()
+  }
+
+  /** @internal */
+  lookAtTurnsEnd(): void {
+    if (this.#isLookDue) return
+    this.#isLookDue = true
+    setImmediate(serveWaiting, this)
+  }
+
+  /** @internal Everything has been read: whatever the server has closed is known to be closed. */
+  serveWaiting(): void {
+    this.#isLookDue = false
+    const now = performance.now()
+    for (const call of this.#waiting) {
+      const wire = call.over ? undefined : this.#takeIdle(now, Number.POSITIVE_INFINITY)
+      if (wire === undefined && !call.over) break
+      this.#waiting.delete(call)
+      wire?.serve(call)
+    }
+    this.#connectAsNeeded()
+  }
+
+  /** Those who wait for a look at an idle connection need no other. */
+  #connectAsNeeded(): void {
+    if (this.#refusal !== undefined) return
+    for (let n = this.#waiting.size - this.#idle.length - this.#connecting; n > 0; n--) this.#connect()
+  }
+
+  #connect(): void {
+    this.#connecting += 1
+    this.#wires.add(new Wire(this.#options.target, this.#options.connectMs, this))
+  }
+
+  /** @internal */
+  connected(wire: Wire): void {
+    this.#connecting -= 1
+    for (const call of this.#waiting) {
+      this.#waiting.delete(call)
+      if (call.over) continue
+      wire.serve(call)
+      break
+    }
+    // The server accepts connections: the others need not wait any longer.
+    this.#refusal = undefined
+    this.#connectAsNeeded()
   }
 
   /** @internal The server does not accept connections (yet), or this process has no room for one. */
-  refused(call: Call, what: UpstreamFailure): void {
-    if (this.#closed || performance.now() >= call.connectByMono) return call.fail(what)
-    call.refusedWith = what
-    this.#waiting.add(call)
-    this.#sweep ??= setInterval(sweep, SWEEP_MS, this).unref()
-  }
-
-  /** @internal The server accepts connections: nobody has to wait any longer. */
-  accepted(): void {
-    this.#trying = undefined
-    if (this.#waiting.size === 0) return
-    const calls = [...this.#waiting]
-    this.#waiting.clear()
-    const now = performance.now()
-    for (const call of calls) if (!call.over) this.#assign(call, now, LOOK_AFTER_MS)
-  }
-
-  #tryAgain(now: number): void {
-    for (const call of this.#waiting) {
-      if (call.over) this.#waiting.delete(call)
-      else if (now >= call.connectByMono) {
-        this.#waiting.delete(call)
-        call.fail(call.refusedWith ?? failure('unreachable', 'no connection in time', false, now - call.startedMono))
-      } else if (this.#trying === undefined) {
-        this.#waiting.delete(call)
-        this.#trying = this.#connect(call)
-      }
-    }
+  refused(what: UpstreamFailure): void {
+    if (this.#closed) this.#failWaiting(what)
+    if (this.#waiting.size > 0) this.#refusal = what
   }
 
   /** @internal Called by a connection that can serve again. */
   idled(wire: Wire): void {
-    if (this.#closed) wire.destroy()
-    else this.#idle.push(wire)
+    if (this.#closed) return wire.destroy()
+    this.#idle.push(wire)
+    // Not at the end of this turn: what the server sends after its answer, FIN for one, is read in the next.
+    if (this.#waiting.size > 0) setImmediate(lookAtTurnsEnd, this)
   }
 
   /** @internal Called by a connection that is gone. */
   gone(wire: Wire): void {
     this.#wires.delete(wire)
-    if (this.#trying === wire) this.#trying = undefined
+    if (!wire.isConnected) this.#connecting -= 1
     const at = this.#idle.indexOf(wire)
     if (at >= 0) this.#idle.splice(at, 1)
     this.#stopSweepIfIdle()
@@ -181,7 +194,21 @@ export class Http1Upstream implements Upstream, WirePool {
   sweepNow(): void {
     const now = performance.now()
     for (const wire of this.#wires) wire.checkTime(now)
-    if (this.#waiting.size > 0) this.#tryAgain(now)
+    for (const call of this.#waiting) {
+      if (!call.over && now < call.connectByMono) continue
+      this.#waiting.delete(call)
+      const { kind, detail } = this.#refusal ?? NO_CONNECTION
+      call.fail(failure(kind, detail, false, now - call.startedMono))
+    }
+    if (this.#refusal !== undefined && this.#waiting.size > 0 && this.#connecting === 0) this.#connect()
+    this.#stopSweepIfIdle()
+  }
+
+  #failWaiting(what: UpstreamFailure): void {
+    for (const call of this.#waiting) {
+      this.#waiting.delete(call)
+      call.fail(what)
+    }
   }
 
   #stopSweepIfIdle(): void {
@@ -191,12 +218,19 @@ export class Http1Upstream implements Upstream, WirePool {
   }
 }
 
+const CLOSING = failure('unreachable', 'the sidecar is closing', false, 0)
+const NO_CONNECTION = failure('unreachable', 'no connection in time', false, 0)
+
 function sweep(upstream: Http1Upstream): void {
   upstream.sweepNow()
 }
 
-function beginAll(upstream: Http1Upstream): void {
-  upstream.beginAll()
+function lookAtTurnsEnd(upstream: Http1Upstream): void {
+  upstream.lookAtTurnsEnd()
+}
+
+function serveWaiting(upstream: Http1Upstream): void {
+  upstream.serveWaiting()
 }
 
 function fail(call: Call, what: UpstreamFailure): void {

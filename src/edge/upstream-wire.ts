@@ -5,14 +5,14 @@ import type { AnswerSink, UpstreamCall, UpstreamFailure, UpstreamRequest } from 
 
 /** What a connection tells the pool that it belongs to. */
 export interface WirePool {
+  /** The connection has been made. */
+  connected(wire: Wire): void
+  /** No connection could be made, and this one is gone. */
+  refused(what: UpstreamFailure): void
   /** The connection can serve again. */
   idled(wire: Wire): void
   /** The connection is gone. */
   gone(wire: Wire): void
-  /** No connection could be made; not a byte has been sent. */
-  refused(call: Call, what: UpstreamFailure): void
-  /** A connection has been made. */
-  accepted(): void
 }
 
 export type UpstreamTarget = { kind: 'tcp'; host: string; port: number } | { kind: 'unix'; path: string }
@@ -34,9 +34,8 @@ export class Call implements UpstreamCall {
   wire: Wire | undefined
   over = false
   startedMono = 0
-  /** Until then a connection may be tried for. */
+  /** By then it has to have a connection. */
   connectByMono = 0
-  refusedWith: UpstreamFailure | undefined
   /** The next byte has to be here by then. */
   deadlineMono = 0
   answered = false
@@ -91,17 +90,19 @@ export class Wire implements AnswerParts {
   readonly #socket: net.Socket
   readonly #pool: WirePool
   readonly #reader = new AnswerReader()
+  readonly #startedMono: number
+  readonly #connectByMono: number
   #call: Call | undefined
   #connected = false
-  /** Something of the current request has been handed to the kernel. */
-  #sent = false
   #destroyed = false
   #ended = false
   idleSinceMono = 0
   idleUntilMono = 0
 
-  constructor(target: UpstreamTarget, pool: WirePool) {
+  constructor(target: UpstreamTarget, connectMs: number, pool: WirePool) {
     this.#pool = pool
+    this.#startedMono = performance.now()
+    this.#connectByMono = this.#startedMono + connectMs
     const onread = { buffer: LANDING, callback: (bytes: number) => this.#onLanded(bytes) }
     const socket =
       target.kind === 'unix'
@@ -114,20 +115,18 @@ export class Wire implements AnswerParts {
     socket.on('close', () => this.#onGone('closed'))
   }
 
-  get usable(): boolean {
-    return this.#connected && !this.#destroyed && !this.#ended
+  get isConnected(): boolean {
+    return this.#connected
   }
 
-  connecting(call: Call): void {
-    this.#call = call
-    call.wire = this
+  get usable(): boolean {
+    return this.#connected && !this.#destroyed && !this.#ended
   }
 
   serve(call: Call): void {
     this.#call = call
     call.wire = this
     this.#reader.begin()
-    this.#sent = true
     const { request } = call
     const head = headOf(request)
     const body = request.body
@@ -147,14 +146,13 @@ export class Wire implements AnswerParts {
   }
 
   checkTime(now: number): void {
-    const call = this.#call
-    if (call === undefined) {
-      if (this.idleUntilMono !== 0 && now >= this.idleUntilMono) this.destroy()
+    if (!this.#connected) {
+      if (now >= this.#connectByMono) this.#refuse('unreachable', 'no connection in time')
       return
     }
-    if (!this.#connected) {
-      if (now >= call.connectByMono)
-        this.#fault(failure('unreachable', 'no connection in time', false, now - call.startedMono))
+    const call = this.#call
+    if (call === undefined) {
+      if (now >= this.idleUntilMono) this.destroy()
       return
     }
     // While the client is slow it is our own pause that keeps the server silent.
@@ -195,15 +193,8 @@ export class Wire implements AnswerParts {
 
   #onConnect(): void {
     this.#connected = true
-    const call = this.#call
-    // After this call has its connection, so that those that have waited come after it.
-    process.nextTick(nobodyWaits, this.#pool)
-    if (call === undefined || call.over) {
-      this.#call = undefined
-      this.#rest(performance.now(), undefined)
-      return
-    }
-    this.serve(call)
+    this.#pool.connected(this)
+    if (this.#call === undefined) this.#rest(performance.now(), undefined)
   }
 
   /** @returns whether more may be read: false while the client is slower than the server. */
@@ -250,16 +241,18 @@ export class Wire implements AnswerParts {
   }
 
   #onGone(why: string): void {
-    const call = this.#call
-    if (call !== undefined) {
-      const waitedMs = performance.now() - call.startedMono
-      if (this.#connected) return this.#fault(failure('broke', why, this.#sent, waitedMs))
-      this.#call = undefined
-      this.destroy()
-      if (!call.over) this.#pool.refused(call, failure(NO_ROOM.has(why) ? 'busy' : 'unreachable', why, false, waitedMs))
+    if (!this.#connected) {
+      if (!this.#destroyed) this.#refuse(NO_ROOM.has(why) ? 'busy' : 'unreachable', why)
       return
     }
+    const call = this.#call
+    if (call === undefined) this.destroy()
+    else this.#fault(failure('broke', why, true, performance.now() - call.startedMono))
+  }
+
+  #refuse(kind: UpstreamFailure['kind'], why: string): void {
     this.destroy()
+    this.#pool.refused(failure(kind, why, false, performance.now() - this.#startedMono))
   }
 
   #fault(what: UpstreamFailure): void {
@@ -279,7 +272,6 @@ export class Wire implements AnswerParts {
       this.destroy()
       return
     }
-    this.#sent = false
     this.idleSinceMono = now
     this.idleUntilMono = now + keepMs
     this.#pool.idled(this)
@@ -291,10 +283,6 @@ function headOf(request: UpstreamRequest): string {
   const { headers } = request
   for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`
   return `${head}\r\n`
-}
-
-function nobodyWaits(pool: WirePool): void {
-  pool.accepted()
 }
 
 /** Not the server's fault: this process has no descriptors, ports or buffers left. */

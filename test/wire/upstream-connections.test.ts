@@ -1,3 +1,4 @@
+import dns from 'node:dns'
 import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
@@ -19,9 +20,12 @@ interface Result {
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
-function upstreamAt(port: number, more: { connectMs?: number; maxConnections?: number } = {}): Http1Upstream {
+function upstreamAt(
+  port: number,
+  { host = '127.0.0.1', ...more }: { host?: string; connectMs?: number; maxConnections?: number } = {},
+): Http1Upstream {
   const upstream = new Http1Upstream({
-    target: { kind: 'tcp', host: '127.0.0.1', port },
+    target: { kind: 'tcp', host, port },
     connectMs: 2000,
     maxConnections: 100,
     ...more,
@@ -68,7 +72,7 @@ function send(
 
 /** A server that does as told with each connection's first bytes. */
 async function serve(
-  answer: (socket: net.Socket) => void,
+  answer: (socket: net.Socket, bytes: Buffer) => void,
   port = 0,
 ): Promise<{ port: number; accepted: () => number }> {
   let accepted = 0
@@ -77,7 +81,7 @@ async function serve(
     accepted += 1
     sockets.add(socket)
     socket.on('error', () => {})
-    socket.on('data', () => answer(socket))
+    socket.on('data', bytes => answer(socket, bytes))
   })
   await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
   cleanups.push(() => {
@@ -222,6 +226,25 @@ test('calls are written in the order in which they were sent, whatever connectio
   await Promise.all(paths.map(path => send(upstream, 5000, undefined, path)))
   const inOrder = written.mock.calls.map(([bytes]) => / (\/\w+) HTTP/.exec(String(bytes))?.[1]).filter(Boolean)
   expect(inOrder).toEqual(paths)
+})
+
+test('who waits for a connection is not overtaken by who finds an idle one: that one is for the first in line', async () => {
+  const seen: string[] = []
+  const { port } = await serve((socket, bytes) => {
+    seen.push(/ (\/\w+) HTTP/.exec(String(bytes))?.[1] as string)
+    setTimeout(() => socket.write(OK), 20)
+  })
+  const upstream = upstreamAt(port, { host: 'localhost' })
+  const busy = send(upstream, 5000, undefined, '/busy')
+  await eventually(() => seen.length === 1)
+  // From now on no name is found, as when a name server does not answer.
+  const lookup = vi.spyOn(dns, 'lookup').mockImplementation((() => {}) as never)
+  cleanups.push(() => lookup.mockRestore())
+  const waiting = ['/first', '/second'].map(path => send(upstream, 5000, undefined, path))
+  const newcomer = busy.then(() => send(upstream, 5000, undefined, '/newcomer'))
+  for (const { status } of await Promise.all([...waiting, newcomer])) expect(status).toBe(200)
+  expect(seen).toEqual(['/busy', '/first', '/second', '/newcomer'])
+  expect(lookup).toHaveBeenCalledTimes(2)
 })
 
 test('connections are counted back to nothing', async () => {
