@@ -2,10 +2,11 @@ import { STATUS_CODES } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { RequestHead } from '../core/http1/request-reader.ts'
 import type { Refusal } from '../core/refusal.ts'
-import { err, ok, type Result } from '../core/result.ts'
+import type { Result } from '../core/result.ts'
 import type { Arrival, Reply, ReplyListener } from '../journey/arrival.ts'
 import type { Connection } from './connection.ts'
 import type { Http1Connection } from './http1-connection.ts'
+import { CUT_OFF, IncomingBody } from './incoming-body.ts'
 
 /** A request of HTTP/1.1 and its answer, which leaves as one write when it is small. */
 export class Http1Arrival implements Arrival, Reply {
@@ -18,19 +19,12 @@ export class Http1Arrival implements Arrival, Reply {
   quotaHeaders: readonly string[] = []
   listener: ReplyListener | undefined
   bytesWritten = 0
-  isBodyRead = false
   headSent = false
   isGone = false
   readonly #request: RequestHead
   readonly #http: Http1Connection
-  /** The body so far, whether or not it has been asked for. */
-  #first: Buffer | undefined
-  #more: Buffer[] | undefined
-  #bytes = 0
-  #limitBytes = Number.POSITIVE_INFINITY
-  #settleBody: ((body: Result<Buffer, Refusal>) => void) | undefined
-  /** When the body has to be here, and what the client has not read has to be read; `NEVER` while nothing is due. */
-  #bodyByMono = NEVER
+  readonly #body = new IncomingBody()
+  /** When what the client has not read has to be read; `NEVER` while nothing is due. */
   #readByMono = NEVER
   /** The head that goes with the first piece of the body. */
   #status = 0
@@ -39,7 +33,6 @@ export class Http1Arrival implements Arrival, Reply {
   #ended = false
   /** The rest of the request will not be read, so the connection cannot carry another. */
   #closeAfter = false
-  #cut: Result<Buffer, Refusal> | undefined
   #isLast = false
 
   constructor(request: RequestHead, http: Http1Connection) {
@@ -55,61 +48,35 @@ export class Http1Arrival implements Arrival, Reply {
     return this
   }
 
+  get isBodyRead(): boolean {
+    return this.#body.isAsked
+  }
+
   readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>> {
-    this.isBodyRead = true
-    this.#limitBytes = limitBytes
-    if (this.#cut !== undefined) return this.#cut
-    if ((this.#request.bodyLength ?? 0) > limitBytes || this.#bytes > limitBytes)
-      return this.#refuseBody(tooLarge(limitBytes))
-    if (this.#http.isWhole) return ok(this.#body())
-    if (this.isGone || this.#http.socket.destroyed) return err(CUT_OFF)
-    this.#bodyByMono = performance.now() + this.#http.options.deadlines.bodyMs
-    if (this.#request.expectsContinue) this.#http.socket.write('HTTP/1.1 100 Continue\r\n\r\n')
-    this.#http.readOn()
-    return new Promise(resolve => {
-      this.#settleBody = resolve
-    })
+    const http = this.#http
+    if ((this.#request.bodyLength ?? 0) > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
+    if (!this.#body.isWhole && (this.isGone || http.socket.destroyed)) this.#body.refuse(CUT_OFF)
+    const body = this.#body.read(limitBytes, http.options.deadlines.bodyMs)
+    if (body instanceof Promise) {
+      if (this.#request.expectsContinue) http.socket.write('HTTP/1.1 100 Continue\r\n\r\n')
+      http.readOn()
+    }
+    return body
   }
 
   /** @internal A piece of the body has come. */
   take(piece: Buffer): void {
-    // What was refused, and what comes after the answer, is thrown away.
-    if (this.#closeAfter) return
-    this.#bytes += piece.length
-    if (this.#bytes > this.#limitBytes) return this.#settle(this.#refuseBody(tooLarge(this.#limitBytes)))
-    if (this.#first === undefined) this.#first = piece
-    else if (this.#more === undefined) this.#more = [this.#first, piece]
-    else this.#more.push(piece)
-    if (!this.isBodyRead && this.#bytes > MOST_UNASKED) this.#http.pause()
+    if (!this.#body.take(piece)) this.#http.pause()
   }
 
-  /** @internal More of the request has been read, perhaps its end. */
-  moved(): void {
-    if (this.#http.isWhole && this.#settleBody !== undefined) this.#settle(ok(this.#body()))
+  /** @internal The whole request has been read. */
+  whole(): void {
+    this.#body.end()
   }
 
   /** @internal The rest of the request cannot be read: whoever asks for the body is told why. */
   cutOff(refusal: Refusal): void {
-    this.#cut = this.#refuseBody(refusal)
-    this.#settle(this.#cut)
-  }
-
-  #body(): Buffer {
-    return this.#more === undefined ? (this.#first ?? EMPTY) : Buffer.concat(this.#more, this.#bytes)
-  }
-
-  #refuseBody(refusal: Refusal): Result<Buffer, Refusal> {
-    this.#closeAfter = true
-    this.#first = undefined
-    this.#more = undefined
-    return err(refusal)
-  }
-
-  #settle(body: Result<Buffer, Refusal>): void {
-    this.#bodyByMono = NEVER
-    const settle = this.#settleBody
-    this.#settleBody = undefined
-    settle?.(body)
+    this.#body.refuse(refusal)
   }
 
   head(status: number, headers: readonly string[], flush: boolean): void {
@@ -143,8 +110,7 @@ export class Http1Arrival implements Arrival, Reply {
 
   /** Called by the connection, now and then. */
   checkTime(nowMono: number): void {
-    const { bodyMs } = this.#http.options.deadlines
-    if (nowMono >= this.#bodyByMono) this.#settle(this.#refuseBody({ reason: 'request_timeout', waitedMs: bodyMs }))
+    this.#body.checkTime(nowMono)
     if (nowMono < this.#readByMono) return
     this.#readByMono = NEVER
     const { listener } = this
@@ -163,7 +129,7 @@ export class Http1Arrival implements Arrival, Reply {
   /** @internal The connection is gone. */
   left(): void {
     this.isGone = true
-    this.#settle(err(CUT_OFF))
+    this.#body.refuse(CUT_OFF)
     if (this.#ended) return
     this.#ended = true
     const { isCut, retiredFor } = this.connection
@@ -235,7 +201,10 @@ export class Http1Arrival implements Arrival, Reply {
       this.#framing = Framing.asIs
       this.#closeAfter = true
     }
-    if (!this.#http.isWhole) this.#closeAfter = true
+    if (!this.#body.isWhole || this.#body.isRefused) {
+      this.#closeAfter = true
+      this.#body.refuse(CUT_OFF)
+    }
     this.#isLast = this.#closeAfter || !keepAlive || this.connection.retiring
     return `${text}Date: ${httpDate()}\r\n${this.#isLast ? 'Connection: close\r\n' : this.#http.stays}\r\n`
   }
@@ -245,7 +214,7 @@ export class Http1Arrival implements Arrival, Reply {
     this.#readByMono = NEVER
     if (this.isGone) return
     const { socket } = this.#http
-    const isRead = this.#http.isWhole
+    const isRead = this.#body.isWhole
     if (!this.#isLast) return this.#http.answered(false)
     this.#http.answered(true)
     if (isRead) socket.destroySoon()
@@ -261,18 +230,10 @@ const Framing = { none: 0, asIs: 1, chunked: 2 } as const
 type Framing = (typeof Framing)[keyof typeof Framing]
 
 const NEVER = Number.POSITIVE_INFINITY
-const EMPTY = Buffer.alloc(0)
-const CUT_OFF: Refusal = { reason: 'request_malformed', detail: 'the body was cut off' }
 /** Up to here head and body are copied together, into one TLS record and one write. */
 const ONE_WRITE_BYTES = 15 * 1024
-/** Of a body that nobody has asked for yet. */
-const MOST_UNASKED = 64 * 1024
 /** RFC 9110 §5.5. */
 const NOT_IN_A_VALUE = /[^\t\x20-\x7e\x80-\xff]/
-
-function tooLarge(limitBytes: number): Refusal {
-  return { reason: 'message_too_large', limitBytes }
-}
 
 const statusLines = new Map<number, string>()
 

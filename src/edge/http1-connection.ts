@@ -63,11 +63,6 @@ export class Http1Connection implements RequestParts {
     socket.on('close', () => this.#onGone())
   }
 
-  /** @internal The whole request has come. */
-  get isWhole(): boolean {
-    return this.#reader.isWhole
-  }
-
   /** @internal */
   get socket(): TLSSocket {
     return this.#socket
@@ -146,11 +141,12 @@ export class Http1Connection implements RequestParts {
       at = next
       const arrival = this.#current
       if (arrival === undefined) continue
+      if (this.#reader.isWhole) arrival.whole()
       if (this.#isNew) {
         // Told only now: of a small request the body has come with the head, and need not be waited for.
         this.#isNew = false
         this.options.arrival(arrival)
-      } else arrival.moved()
+      }
       if (this.#current === arrival && this.#reader.isWhole) break
     }
     this.#isReading = false

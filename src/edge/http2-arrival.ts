@@ -1,154 +1,220 @@
-import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
+import { constants, type ServerHttp2Stream } from 'node:http2'
 import { performance } from 'node:perf_hooks'
 import type { Refusal } from '../core/refusal.ts'
-import { err, type Result } from '../core/result.ts'
+import type { Result } from '../core/result.ts'
 import type { Arrival, Reply, ReplyListener } from '../journey/arrival.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
-import { BodyReading, CUT_OFF } from './body-reading.ts'
 import type { Connection } from './connection.ts'
+import { CUT_OFF, IncomingBody } from './incoming-body.ts'
 
-/** A request of HTTP/2 and its answer, on Node's own objects. */
+/**
+ * A request of HTTP/2 and its answer, on Node's stream. Not on the `request` and `response` that Node makes of it: those
+ * are two more streams, and end each answer with a frame of its own, a turn of the event loop later.
+ */
 export class Http2Arrival implements Arrival, Reply {
   readonly method: string
   readonly target: string
   readonly rawHeaders: readonly string[]
   readonly headBytes: number
   readonly connection: Connection
-  readonly reply: Reply = this
   quotaHeaders: readonly string[] = []
   listener: ReplyListener | undefined
   bytesWritten = 0
-  readonly #request: Http2ServerRequest
-  readonly #response: Http2ServerResponse
+  headSent = false
+  isGone = false
+  readonly #stream: ServerHttp2Stream
   readonly #deadlines: ArrivalDeadlines
+  readonly #body = new IncomingBody()
+  #declaredBytes = 0
+  #expectsContinue = false
+  #isBegun = false
+  /** The head that goes with the first piece of the body. */
+  #status = 0
+  #headers: readonly string[] = []
   #ended = false
-  #isClosed = false
   /** When what the client has not read becomes too old; `Infinity` while nothing waits for it. */
   #readByMono = NEVER
   #hearsDrain = false
   /** It is among those that the connection looks at. */
   #isWatched = false
-  isBodyRead = false
-  #body: BodyReading | undefined
-  /** When the body has to be here; `Infinity` when it is, or is not asked for. */
-  #bodyByMono = NEVER
-  /** The rest of the request will not be read, so the connection cannot carry another. */
+  /** The rest of the request is not wanted: the stream ends with the answer. */
   #closeAfter = false
 
-  constructor(
-    request: Http2ServerRequest,
-    response: Http2ServerResponse,
-    connection: Connection,
-    deadlines: ArrivalDeadlines,
-  ) {
-    this.#request = request
-    this.#response = response
+  /** @param head  All headers as Node tells of them, `[name, value, …]`. */
+  constructor(stream: ServerHttp2Stream, head: readonly string[], connection: Connection, deadlines: ArrivalDeadlines) {
+    this.#stream = stream
     this.#deadlines = deadlines
     this.connection = connection
-    this.method = request.method ?? ''
-    this.target = request.url ?? ''
-    this.rawHeaders = withoutPseudoHeaders(request.rawHeaders)
-    this.headBytes = sizeOf(request.rawHeaders)
-    connection.requestBegun()
-    response.on('close', () => this.#onClose())
+    const headers: string[] = []
+    let headBytes = 0
+    let method = ''
+    let target = ''
+    let authority: string | undefined
+    let host: string | undefined
+    for (let i = 0; i < head.length; i += 2) {
+      const name = head[i] as string
+      const value = head[i + 1] as string
+      // RFC 9113 §6.5.2.
+      headBytes += name.length + value.length + 32
+      if (name.charCodeAt(0) === 0x3a) {
+        if (name === ':method') method = value
+        else if (name === ':path') target = value
+        else if (name === ':authority') authority = value
+        continue
+      }
+      if (name === 'host') host = value
+      else if (name === 'content-length') this.#declaredBytes = Number(value)
+      else if (name === 'expect') this.#expectsContinue = value.toLowerCase() === '100-continue'
+      headers.push(name, value)
+    }
+    // RFC 9113 §8.3.1: a Host beside :authority must not differ; both are handed on then and the repeat is refused later.
+    if (authority !== undefined && host?.toLowerCase() !== authority.toLowerCase()) headers.push('host', authority)
+    this.method = method
+    this.target = target
+    this.rawHeaders = headers
+    this.headBytes = headBytes
+    stream.on('close', () => this.#onClose())
     // A client that resets shows as an error here; 'close' follows and is where it is acted on.
-    response.on('error', ignore)
-    request.on('error', ignore)
-  }
-
-  get headSent(): boolean {
-    return this.#response.headersSent
-  }
-
-  get isGone(): boolean {
-    return this.#isClosed
-  }
-
-  readBody(limitBytes: number): Promise<Result<Buffer, Refusal>> {
-    this.isBodyRead = true
-    const request = this.#request
-    const declared = Number(request.headers['content-length'] ?? 0)
-    if (declared > limitBytes) {
-      this.#closeAfter = true
-      return Promise.resolve(err({ reason: 'message_too_large', limitBytes }))
+    stream.on('error', ignore)
+    if (stream.endAfterHeaders) this.#body.end()
+    else {
+      stream.on('data', (piece: Buffer) => this.#onData(piece))
+      stream.on('end', () => this.#onEnd())
     }
+  }
+
+  get reply(): Reply {
+    return this
+  }
+
+  get isBodyRead(): boolean {
+    return this.#body.isAsked
+  }
+
+  /** The client has given it up. */
+  get isTakenBack(): boolean {
+    return this.#stream.closed
+  }
+
+  /** From now on somebody looks after it. */
+  begin(): void {
+    this.#isBegun = true
+    this.connection.requestBegun()
+  }
+
+  readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>> {
+    const stream = this.#stream
+    if (this.#declaredBytes > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
     // What has ended already would not say so again.
-    if (request.destroyed || this.#isClosed) return Promise.resolve(err(CUT_OFF))
-    this.#bodyByMono = performance.now() + this.#deadlines.bodyMs
-    this.#body = new BodyReading(request, limitBytes, result => this.#onBody(result))
-    this.#watch()
-    return this.#body.result
-  }
-
-  #onBody(result: Result<Buffer, Refusal>): void {
-    this.#bodyByMono = NEVER
-    this.#unwatch()
-    // What still comes has been refused; it is neither kept nor read to its end.
-    if (!result.ok) this.#closeAfter = true
-  }
-
-  head(status: number, headers: readonly string[], _flush: boolean): void {
-    const response = this.#response
-    if (response.destroyed) return
-    if (!this.isBodyRead) this.#closeAfter = !this.#request.stream.endAfterHeaders
-    try {
-      response.writeHead(status, http2Headers(headers) as never)
-    } catch {
-      // What the server sent is not what Node lets through; this call breaks off, and no other with it.
-      this.break()
-      this.listener?.left('Node refuses to send this head')
+    if (!this.#body.isWhole && (stream.destroyed || stream.closed)) this.#body.refuse(CUT_OFF)
+    const body = this.#body.read(limitBytes, this.#deadlines.bodyMs)
+    if (body instanceof Promise) {
+      this.#watch()
+      if (this.#expectsContinue) stream.additionalHeaders({ ':status': 100 })
+      stream.resume()
     }
+    return body
+  }
+
+  #onData(piece: Buffer): void {
+    if (!this.#body.take(piece)) this.#stream.pause()
+  }
+
+  #onEnd(): void {
+    // The end of a stream that was reset is the end of what has come, not of what was sent.
+    if (this.#stream.closed) this.#body.refuse(CUT_OFF)
+    else this.#body.end()
+    this.#unwatch()
+  }
+
+  head(status: number, headers: readonly string[], flush: boolean): void {
+    if (this.isGone) return
+    this.headSent = true
+    this.#status = status
+    this.#headers = headers
+    if (flush) this.#sendHead(false)
   }
 
   write(chunk: Buffer): boolean {
-    if (this.#response.destroyed) return true
+    if (!this.#sendHead(false)) return true
     this.bytesWritten += chunk.length
-    const flows = this.#response.write(chunk)
+    const flows = this.#stream.write(chunk)
     if (!flows) this.#waitForDrain()
     return flows
   }
 
   end(chunk?: Buffer): void {
+    if (this.#ended) return
+    const stream = this.#stream
+    const isEmpty = chunk === undefined || chunk.length === 0
+    const isOpen = this.#sendHead(isEmpty)
     this.#ended = true
-    const response = this.#response
-    if (this.#closeAfter) this.#closeGently()
-    if (chunk === undefined || chunk.length === 0) {
-      response.end()
-    } else {
+    if (isOpen && !isEmpty) {
       this.bytesWritten += chunk.length
-      response.end(chunk)
-    }
-    if (response.writableLength > 0) this.#mustBeRead()
+      stream.end(chunk)
+    } else if (isOpen) stream.end()
+    if (this.#closeAfter) this.#closeGently()
+    if (stream.writableLength > 0) this.#mustBeRead()
   }
 
   break(): void {
     this.#ended = true
-    const { stream } = this.#response
-    if (stream !== undefined && !stream.destroyed) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    if (!this.#stream.destroyed) this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   }
 
   /** Called by the connection, now and then, while the client has something to send or to read. */
   checkTime(nowMono: number): void {
-    if (nowMono >= this.#bodyByMono) this.#body?.refuse({ reason: 'request_timeout', waitedMs: this.#deadlines.bodyMs })
-    if (nowMono < this.#readByMono) return
-    this.#readByMono = NEVER
+    this.#body.checkTime(nowMono)
+    if (nowMono >= this.#readByMono) {
+      this.#readByMono = NEVER
+      const { listener } = this
+      const wasEnded = this.#ended
+      this.break()
+      if (!wasEnded) listener?.left('the client stopped reading')
+    }
     this.#unwatch()
-    const { listener } = this
-    const wasEnded = this.#ended
-    this.break()
-    if (!wasEnded) listener?.left('the client stopped reading')
+  }
+
+  /**
+   * Sends the head if it is still to be sent.
+   *
+   * @param isAll  The answer has nothing else.
+   * @returns whether more of the answer can be sent.
+   */
+  #sendHead(isAll: boolean): boolean {
+    const stream = this.#stream
+    if (stream.destroyed || stream.closed) return false
+    if (this.#status !== 0) {
+      const head: (string | number)[] = [':status', this.#status, ...this.#headers]
+      this.#status = 0
+      if (!this.#body.isWhole || this.#body.isRefused) {
+        this.#closeAfter = true
+        this.#body.refuse(CUT_OFF)
+      }
+      try {
+        stream.respond(head as never, isAll ? ALL : undefined)
+      } catch {
+        // What the server sent is not what Node lets through; this call breaks off, and no other with it.
+        const wasEnded = this.#ended
+        this.break()
+        if (!wasEnded) this.listener?.left('Node refuses to send this head')
+        return false
+      }
+    }
+    // HEAD, 204 and 304 have ended with their head.
+    return !stream.writableEnded
   }
 
   /** What waits for the client holds memory here and a connection to the server; it has to be taken in time. */
   #mustBeRead(): void {
     const { readMs, readBytesPerMs } = this.#deadlines
     if (this.#readByMono !== NEVER) return
-    this.#readByMono = performance.now() + readMs + this.#response.writableLength / readBytesPerMs
+    this.#readByMono = performance.now() + readMs + this.#stream.writableLength / readBytesPerMs
     this.#watch()
   }
 
   #waitForDrain(): void {
-    if (!this.#hearsDrain) this.#response.on('drain', () => this.#onDrain())
+    if (!this.#hearsDrain) this.#stream.on('drain', () => this.#onDrain())
     this.#hearsDrain = true
     this.#mustBeRead()
   }
@@ -165,22 +231,24 @@ export class Http2Arrival implements Arrival, Reply {
   }
 
   #unwatch(): void {
-    if (!this.#isWatched || this.#bodyByMono !== NEVER || this.#readByMono !== NEVER) return
+    if (!this.#isWatched || this.#body.isAwaited || this.#readByMono !== NEVER) return
     this.#isWatched = false
     this.connection.waiting.delete(this)
   }
 
   /** Ends an exchange of which the client is still sending: the stream is reset without an error (RFC 9113 §8.1). */
   #closeGently(): void {
-    const { stream } = this.#response
-    stream?.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR))
+    const stream = this.#stream
+    if (stream.writableFinished) stream.close(constants.NGHTTP2_NO_ERROR)
+    else stream.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR))
   }
 
   #onClose(): void {
-    this.#isClosed = true
+    this.isGone = true
+    this.#body.refuse(CUT_OFF)
     this.#readByMono = NEVER
     this.#unwatch()
-    this.connection.requestOver()
+    if (this.#isBegun) this.connection.requestOver()
     if (this.#ended) return
     this.#ended = true
     const { isCut, retiredFor } = this.connection
@@ -189,51 +257,6 @@ export class Http2Arrival implements Arrival, Reply {
 }
 
 const NEVER = Number.POSITIVE_INFINITY
+const ALL = { endStream: true }
 
 function ignore(): void {}
-
-/** RFC 9113 §6.5.2. */
-function sizeOf(raw: readonly string[]): number {
-  let bytes = 0
-  for (let i = 0; i < raw.length; i++) bytes += (raw[i] as string).length + 16
-  return bytes
-}
-
-function withoutPseudoHeaders(raw: readonly string[]): string[] {
-  const headers: string[] = []
-  let authority: string | undefined
-  let host = false
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i] as string
-    if (name.charCodeAt(0) === 0x3a) {
-      if (name === ':authority') authority = raw[i + 1]
-      continue
-    }
-    if (name === 'host') host = true
-    headers.push(name, raw[i + 1] as string)
-  }
-  // RFC 9113 §8.3.1: a Host beside :authority must not differ; both are handed on and the repeat is refused later.
-  if (authority !== undefined && !(host && authorityEquals(headers, authority))) headers.push('host', authority)
-  return headers
-}
-
-function authorityEquals(headers: readonly string[], authority: string): boolean {
-  for (let i = 0; i < headers.length; i += 2) {
-    if (headers[i] === 'host' && headers[i + 1]?.toLowerCase() !== authority.toLowerCase()) return false
-  }
-  return true
-}
-
-/** HTTP/2 has no connection headers, and Node wants one entry a name, repeated ones as a list. */
-function http2Headers(headers: readonly string[]): Record<string, string | string[]> {
-  const out = Object.create(null) as Record<string, string | string[]>
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = (headers[i] as string).toLowerCase()
-    const value = headers[i + 1] as string
-    const before = out[name]
-    if (before === undefined) out[name] = value
-    else if (Array.isArray(before)) before.push(value)
-    else out[name] = [before, value]
-  }
-  return out
-}

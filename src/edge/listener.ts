@@ -61,13 +61,6 @@ export interface RefusedConnection {
   readonly tls: string
 }
 
-interface BegunStream {
-  readonly connection: Connection
-  readonly stream: http2.ServerHttp2Stream
-  /** What Node tells of it besides. */
-  readonly head: unknown[]
-}
-
 const SWEEP_MS = 250
 const TAKEN_BACK: Refusal = { reason: 'request_malformed', detail: 'the request was taken back at once' }
 const GIVEN_UP: Refusal = { reason: 'request_malformed', detail: 'the request was taken back before its turn' }
@@ -86,7 +79,6 @@ export class Listener {
   readonly #options: ListenerOptions
   readonly #server: http2.Http2SecureServer
   readonly #connections = new Map<Socket, Connection>()
-  readonly #bySession = new WeakMap<http2.ServerHttp2Session, Connection>()
   readonly #door: Door
   readonly #http1: Http1Options
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
@@ -210,47 +202,32 @@ export class Listener {
       this.#entering = undefined
     })
     server.on('drop', data => this.#refused('TOO_MANY_CONNECTIONS', data?.remoteAddress ?? '', undefined, ''))
-    server.on('request', (request, response) => {
-      const connection = this.#bySession.get(request.stream.session as http2.ServerHttp2Session)
-      if (connection === undefined) return void response.destroy()
-      this.#options.events.arrival(new Http2Arrival(request, response, connection, this.#options.deadlines))
-    })
-    // Node's own, which is there as soon as somebody listens to requests.
-    const serveStream = server.listeners('stream')[0] as (...args: unknown[]) => void
     // Node tells of a request before it reads on. Looked at after everything that has come with it, a request that was
     // reset at once is known to be wanted by nobody, and costs next to nothing (CVE-2023-44487).
-    const begun = new AtTurnsEnd<BegunStream>(
-      ({ connection, stream, head }) => {
+    const begun = new AtTurnsEnd<Http2Arrival>(
+      arrival => {
         // Who has waited behind others, and gives up meanwhile, floods nobody.
-        if (stream.closed) this.#options.events.malformed(connection, GIVEN_UP)
-        else serveStream.call(server, stream, ...head)
+        if (arrival.isTakenBack) return this.#options.events.malformed(arrival.connection, GIVEN_UP)
+        arrival.begin()
+        this.#options.events.arrival(arrival)
       },
-      ({ connection, stream }) => {
-        if (stream.closed) this.#onTakenBack(connection)
-        return !stream.closed
+      ({ isTakenBack, connection }) => {
+        if (isTakenBack) this.#onTakenBack(connection)
+        return !isTakenBack
       },
     )
     server.on('session', session => {
       const connection = this.#entering
       if (connection === undefined) return session.destroy()
-      this.#bySession.set(session, connection)
       session.removeAllListeners('stream')
-      session.on('stream', (stream, ...head) => {
-        stream.on('error', ignore)
-        begun.add({ connection, stream, head })
+      session.on('stream', (stream, _headers, _flags, head) => {
+        begun.add(new Http2Arrival(stream, head, connection, this.#options.deadlines))
       })
       connection.attach(session)
       session.on('error', error => this.#onSessionError(connection, error))
       session.on('ping', () => connection.noteFrame())
       session.on('remoteSettings', () => connection.noteFrame())
     })
-    server.on('checkContinue', (request, response) => {
-      response.writeContinue()
-      server.emit('request', request, response)
-    })
-    // Node would answer 417 by itself, without a line; an expectation may be ignored (RFC 9110 §10.1.1) and goes no further.
-    server.on('checkExpectation', (request, response) => server.emit('request', request, response))
-    server.on('connect', (request, response) => server.emit('request', request, response))
     server.on('sessionError', ignore)
     server.on('unknownProtocol', socket => socket.destroy())
   }

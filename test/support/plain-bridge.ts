@@ -62,8 +62,15 @@ function http1Target(port: number, options: BridgeOptions): Target {
   // Not the SNI of the Host header: that one passes for what it is, be it evil.
   const tls = { ca: options.ca, ...options.identity.tls, servername: 'localhost', ALPNProtocols: ['http/1.1'] }
   const agent = new https.Agent({ keepAlive: true, ...tls })
+  let begun: Promise<unknown> = Promise.resolve()
   return {
-    send(request, response) {
+    async send(request, response) {
+      // The agent lets a request that finds an idle connection overtake one that has to make its own. Clients open a
+      // session's event stream and call at once; a server that asks something in that call needs the stream to be there.
+      const isNext = begun
+      const { promise, resolve } = Promise.withResolvers<void>()
+      begun = promise
+      await isNext
       const outgoing = https.request({
         agent,
         host: '127.0.0.1',
@@ -72,9 +79,14 @@ function http1Target(port: number, options: BridgeOptions): Target {
         path: request.url ?? '/',
         headers: forwarded(request, options),
       })
+      outgoing.on('socket', socket => {
+        if (socket.connecting) socket.once('secureConnect', resolve)
+        else resolve()
+      })
+      outgoing.on('close', resolve)
       outgoing.on('response', answer => {
         response.writeHead(answer.statusCode ?? 502, answer.rawHeaders.filter(endToEnd))
-        relay(answer, response)
+        relay(answer, response, answer.headers['content-length'] === '0')
       })
       join(request, outgoing, response)
     },
@@ -101,10 +113,10 @@ function http2Target(port: number, options: BridgeOptions): Target {
         ':authority': authority ?? '',
         ...headers,
       })
-      outgoing.on('response', answer => {
+      outgoing.on('response', (answer, flags) => {
         const lines = Object.entries(answer).filter(([name]) => !name.startsWith(':'))
         response.writeHead(answer[':status'] ?? 502, Object.fromEntries(lines))
-        relay(outgoing, response)
+        relay(outgoing, response, (flags & http2.constants.NGHTTP2_FLAG_END_STREAM) !== 0)
       })
       join(request, outgoing, response)
     },
@@ -144,8 +156,9 @@ function join(request: IncomingMessage, outgoing: Writable, response: ServerResp
   })
 }
 
-function relay(answer: Readable, response: ServerResponse): void {
-  response.flushHeaders()
+function relay(answer: Readable, response: ServerResponse, isEmpty: boolean): void {
+  // In one write: a client that has the head of an answer goes on, and while its end is under way the connection is busy.
+  if (!isEmpty) response.flushHeaders()
   answer.pipe(response)
   // A stream that broke must not look as if it had ended.
   answer.on('error', () => response.destroy())
