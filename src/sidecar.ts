@@ -25,6 +25,7 @@ import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
 import { descriptorBudget, openFileLimit } from './edge/descriptors.ts'
+import { ListenError } from './edge/listen.ts'
 import { Listener, type ListenerDeadlines } from './edge/listener.ts'
 import { createLog, type Log } from './edge/log.ts'
 import { compileResourceMetadata, type ResourceMetadata } from './edge/metadata.ts'
@@ -125,6 +126,8 @@ const DEADLINES = {
 const SWEEP_MS = 250
 /** A handshake that is under way when everything drains has this long, and its connection as long again to ask. */
 const LATECOMER_MS = 250
+/** How long after it could not listen. */
+const LISTEN_AGAIN_MS = 5000
 /** However late it is, the last audit lines get this long to be taken. */
 const LAST_LINES_MS = 1000
 
@@ -155,6 +158,8 @@ class Running implements Sidecar {
   #operations: OperationsServer | undefined
   #quota!: QuotaStore
   #traces: Traces | undefined
+  /** The start is over: what fails from now on is tried again. */
+  #isUp = false
   #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
   #lameDuck: Promise<void> | undefined
   #stopping: Promise<0 | 1> | undefined
@@ -262,6 +267,18 @@ class Running implements Sidecar {
   }
 
   async start(): Promise<Sidecar> {
+    try {
+      await this.#start()
+    } catch (error) {
+      if (!(error instanceof ListenError)) throw error
+      // The audit log has been begun, and gets its end.
+      await this.stop('cannot listen')
+      throw new StartError([error.message])
+    }
+    return this
+  }
+
+  async #start(): Promise<void> {
     const { config } = this.#settings.live.current().value
     const { env, version } = this.#options
     this.#quota = await openQuotaStore(config.quotaStore, config.quotas, { report: line => this.#log.warn(line) })
@@ -278,7 +295,9 @@ class Running implements Sidecar {
     await this.#settings.start()
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS)
     this.#overload.start()
-    return this
+    this.#isUp = true
+    // Certificates may have come meanwhile.
+    this.#listenNowOrLater()
   }
 
   async reload(): Promise<readonly ReloadOutcome[]> {
@@ -402,9 +421,20 @@ class Running implements Sidecar {
     const { config } = this.#settings.live.current().value
     const listener = this.#newListener(config, secureContextOptions(bundle, config.tls))
     this.#listener = listener
-    this.#mtlsPort = await listener.start()
+    this.#mtlsPort = await listener.start().catch((error: Error) => {
+      this.#listener = undefined
+      throw error
+    })
     if (this.#state === 'starting') this.#state = 'serving'
     this.#log.info(`serving mTLS on ${config.listen.address.host}:${this.#mtlsPort} for ${config.upstream.url}`)
+  }
+
+  /** When certificates have come only after the start, which nobody waits for any more. */
+  #listenNowOrLater(): void {
+    this.#listen().catch((error: Error) => {
+      this.#log.error(`${error.message}; tried again in ${LISTEN_AGAIN_MS / 1000} s`)
+      setTimeout(() => this.#listenNowOrLater(), LISTEN_AGAIN_MS).unref()
+    })
   }
 
   #newListener(config: Config, secureContext: SecureContextOptions): Listener {
@@ -490,7 +520,7 @@ class Running implements Sidecar {
     this.#sink.fact({ event: 'trust.reloaded' })
     const { config } = this.#settings.live.current().value
     this.#hosts = compileHosts(config.listen, { dns: bundle.leaf.names.dnsNames }, config.identity.resource)
-    if (this.#listener === undefined) return void this.#listen()
+    if (this.#listener === undefined) return this.#isUp ? this.#listenNowOrLater() : undefined
     this.#listener.setSecureContext(secureContextOptions(bundle, config.tls))
     this.#standing.judgeByTrust(this.connections(), bundle, Date.now())
   }

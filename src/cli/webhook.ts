@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import { readWebhookConfig, type WebhookConfig } from '../config/webhook-config.ts'
 import { AdminServer, type Check } from '../edge/admin.ts'
+import { ListenError } from '../edge/listen.ts'
 import { createLog } from '../edge/log.ts'
 import { WebhookMetrics, WebhookServer } from '../edge/webhook.ts'
 import { WebhookCertificate } from '../edge/webhook-certificate.ts'
@@ -20,7 +21,9 @@ export function registerWebhook(program: Command, io: CliIo): void {
     .action(async ({ config }: { config?: string }) => {
       const file = config ?? io.env['MCP_SIDECAR_CONFIG']
       if (file === undefined) throw new CliError(2, 'webhook needs --config FILE or MCP_SIDECAR_CONFIG')
-      await serveWebhook(await readConfig(resolve(io.cwd, file)), io)
+      await serveWebhook(await readConfig(resolve(io.cwd, file)), io).catch((error: unknown) => {
+        throw error instanceof ListenError ? new CliError(1, error.message) : error
+      })
     })
 }
 
@@ -67,13 +70,14 @@ async function serveWebhook(config: WebhookConfig, io: CliIo): Promise<void> {
     ...certificateChecks(certificate.live.current().value?.notAfterMs),
     { name: 'stopping', ok: !isStopping, detail: isStopping ? 'on its way out' : 'serving' },
   ]
-  const admin = new AdminServer(config.admin, {
+  const handlers = {
     live: () => [{ name: 'process', ok: true, detail: 'answers' }],
     ready,
     started: ready,
     metrics: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
     appHealth: () => Promise.resolve(undefined),
-  })
+  }
+  const admin = new AdminServer(config.admin, handlers, 'admin')
   const adminPort = await admin.start()
   await certificate.start()
   const port = await server.start()

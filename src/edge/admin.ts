@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { SocketAddress } from '../config/config.ts'
+import { listenOn } from './listen.ts'
 import { json, type PlainAnswer, type PlainHandler, plainListener, text } from './plain-http.ts'
 
 /** One thing that a probe looks at, in words for whoever reads the probe's answer at night. */
@@ -25,20 +25,19 @@ export interface AdminHandlers {
 /** The plain HTTP plane for the kubelet and Prometheus: probes and metrics, GET only, no word about callers. */
 export class AdminServer {
   readonly #address: SocketAddress
+  readonly #setting: string
   readonly #server: Server
 
-  constructor(address: SocketAddress, handlers: AdminHandlers) {
+  /** @param setting  Where the address is configured. */
+  constructor(address: SocketAddress, handlers: AdminHandlers, setting = 'admin.address') {
     this.#address = address
+    this.#setting = setting
     this.#server = createServer(plainListener(adminHandler(handlers), () => text('internal fault\n', 500)))
   }
 
   /** @returns the port that is listened on. */
   start(): Promise<number> {
-    return new Promise((resolve, reject) => {
-      const { host, port } = this.#address
-      this.#server.once('error', reject)
-      this.#server.listen(port, host, () => resolve((this.#server.address() as AddressInfo).port))
-    })
+    return listenOn(this.#server, this.#address, this.#setting)
   }
 
   stop(): void {

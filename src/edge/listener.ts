@@ -1,5 +1,5 @@
 import http2 from 'node:http2'
-import net, { type AddressInfo, type Socket } from 'node:net'
+import net, { type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
 import type { LimitsConfig, SocketAddress } from '../config/config.ts'
@@ -13,6 +13,7 @@ import { Connection, type ConnectionAge } from './connection.ts'
 import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
 import { Http2Arrival } from './http2-arrival.ts'
+import { listenOn } from './listen.ts'
 import { carrierOf, issuersOf } from './tls-peer.ts'
 import { setServerContext } from './tls-repairs.ts'
 import { AtTurnsEnd } from './turns.ts'
@@ -133,19 +134,12 @@ export class Listener {
 
   /** @returns the port that is listened on. */
   async start(): Promise<number> {
-    const { host, port } = this.#options.address
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject)
-      this.#server.listen(port, host, () => {
-        this.#server.off('error', reject)
-        resolve()
-      })
-    })
+    const port = await listenOn(this.#server, this.#options.address, 'listen.address')
     this.#server.on('error', () => {
       // EMFILE and the like: the listening socket stays, and accepting goes on when there is room again.
     })
     this.#sweep = setInterval(() => this.#checkTimes(), SWEEP_MS).unref()
-    return (this.#server.address() as AddressInfo).port
+    return port
   }
 
   get connections(): Iterable<Connection> {

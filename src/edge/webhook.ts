@@ -1,5 +1,4 @@
 import { createServer, type Server } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import { Hono } from 'hono'
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
@@ -7,6 +6,7 @@ import type { SocketAddress } from '../config/config.ts'
 import type { JsonValue } from '../core/json.ts'
 import { type AdmissionOptions, type AdmissionResult, answerReview } from '../core/manifest/admission.ts'
 import type { Live } from '../live/live.ts'
+import { listenOn } from './listen.ts'
 
 /** Certificate and key that belong together, as PEM. */
 export interface ServerPair {
@@ -68,10 +68,7 @@ export class WebhookServer {
     const { certificate, address } = this.#options
     this.#use(certificate.current().value)
     this.#unfollow = certificate.follow(next => this.#use(next.value))
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject)
-      this.#server.listen(address.port, address.host, () => resolve((this.#server.address() as AddressInfo).port))
-    })
+    return listenOn(this.#server, address, 'listen')
   }
 
   /** Finishes the reviews under way and closes. */
