@@ -157,6 +157,7 @@ class StubArrival implements Arrival, Reply {
   headSent = false
   readonly isGone = false
   readonly headBytes = 300
+  forgetHead(): void {}
   readBody() {
     this.isBodyRead = true
     return Promise.resolve(ok(body))

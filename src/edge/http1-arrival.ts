@@ -12,23 +12,26 @@ import { CUT_OFF, IncomingBody } from './incoming-body.ts'
 export class Http1Arrival implements Arrival, Reply {
   readonly method: string
   readonly target: string
-  readonly rawHeaders: readonly string[]
+  rawHeaders: readonly string[]
   /** The connection has bounded it. */
   readonly headBytes = 0
   readonly connection: Connection
-  quotaHeaders: readonly string[] = []
+  quotaHeaders: readonly string[] = NO_HEADERS
   listener: ReplyListener | undefined
   bytesWritten = 0
   headSent = false
   isGone = false
-  readonly #request: RequestHead
+  readonly #minor: 0 | 1
+  readonly #keepAlive: boolean
+  readonly #expectsContinue: boolean
+  readonly #declaredBytes: number
   readonly #http: Http1Connection
   readonly #body = new IncomingBody()
   /** When what the client has not read has to be read; `NEVER` while nothing is due. */
   #readByMono = NEVER
   /** The head that goes with the first piece of the body. */
   #status = 0
-  #headers: readonly string[] = []
+  #headers: readonly string[] = NO_HEADERS
   #framing: Framing = Framing.none
   #ended = false
   /** The rest of the request will not be read, so the connection cannot carry another. */
@@ -36,7 +39,10 @@ export class Http1Arrival implements Arrival, Reply {
   #isLast = false
 
   constructor(request: RequestHead, http: Http1Connection) {
-    this.#request = request
+    this.#minor = request.minor
+    this.#keepAlive = request.keepAlive
+    this.#expectsContinue = request.expectsContinue
+    this.#declaredBytes = request.bodyLength ?? 0
     this.#http = http
     this.method = request.method
     this.target = request.target
@@ -54,14 +60,18 @@ export class Http1Arrival implements Arrival, Reply {
 
   readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>> {
     const http = this.#http
-    if ((this.#request.bodyLength ?? 0) > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
+    if (this.#declaredBytes > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
     if (!this.#body.isWhole && (this.isGone || http.socket.destroyed)) this.#body.refuse(CUT_OFF)
     const body = this.#body.read(limitBytes, http.options.deadlines.bodyMs)
     if (body instanceof Promise) {
-      if (this.#request.expectsContinue) http.socket.write('HTTP/1.1 100 Continue\r\n\r\n')
+      if (this.#expectsContinue) http.socket.write('HTTP/1.1 100 Continue\r\n\r\n')
       http.readOn()
     }
     return body
+  }
+
+  forgetHead(): void {
+    this.rawHeaders = NO_HEADERS
   }
 
   /** @internal A piece of the body has come. */
@@ -176,7 +186,6 @@ export class Http1Arrival implements Arrival, Reply {
 
   /** @param length  Bytes of the whole body where it is known, else −1. */
   #composeHead(length: number): string | undefined {
-    const { minor, keepAlive } = this.#request
     const status = this.#status
     const headers = this.#headers
     this.#status = 0
@@ -194,7 +203,7 @@ export class Http1Arrival implements Arrival, Reply {
     else if (length >= 0) {
       this.#framing = Framing.asIs
       text += `Content-Length: ${length}\r\n`
-    } else if (minor === 1) {
+    } else if (this.#minor === 1) {
       this.#framing = Framing.chunked
       text += 'Transfer-Encoding: chunked\r\n'
     } else {
@@ -205,7 +214,7 @@ export class Http1Arrival implements Arrival, Reply {
       this.#closeAfter = true
       this.#body.refuse(CUT_OFF)
     }
-    this.#isLast = this.#closeAfter || !keepAlive || this.connection.retiring
+    this.#isLast = this.#closeAfter || !this.#keepAlive || this.connection.retiring
     return `${text}Date: ${httpDate()}\r\n${this.#isLast ? 'Connection: close\r\n' : this.#http.stays}\r\n`
   }
 
@@ -230,6 +239,7 @@ const Framing = { none: 0, asIs: 1, chunked: 2 } as const
 type Framing = (typeof Framing)[keyof typeof Framing]
 
 const NEVER = Number.POSITIVE_INFINITY
+const NO_HEADERS: readonly string[] = []
 /** Up to here head and body are copied together, into one TLS record and one write. */
 const ONE_WRITE_BYTES = 15 * 1024
 /** RFC 9110 §5.5. */

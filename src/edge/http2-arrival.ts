@@ -14,10 +14,10 @@ import { CUT_OFF, IncomingBody } from './incoming-body.ts'
 export class Http2Arrival implements Arrival, Reply {
   readonly method: string
   readonly target: string
-  readonly rawHeaders: readonly string[]
+  rawHeaders: readonly string[]
   readonly headBytes: number
   readonly connection: Connection
-  quotaHeaders: readonly string[] = []
+  quotaHeaders: readonly string[] = NO_HEADERS
   listener: ReplyListener | undefined
   bytesWritten = 0
   headSent = false
@@ -30,7 +30,7 @@ export class Http2Arrival implements Arrival, Reply {
   #isBegun = false
   /** The head that goes with the first piece of the body. */
   #status = 0
-  #headers: readonly string[] = []
+  #headers: readonly string[] = NO_HEADERS
   #ended = false
   /** When what the client has not read becomes too old; `Infinity` while nothing waits for it. */
   #readByMono = NEVER
@@ -114,6 +114,10 @@ export class Http2Arrival implements Arrival, Reply {
       stream.resume()
     }
     return body
+  }
+
+  forgetHead(): void {
+    this.rawHeaders = NO_HEADERS
   }
 
   #onData(piece: Buffer): void {
@@ -257,6 +261,7 @@ export class Http2Arrival implements Arrival, Reply {
 }
 
 const NEVER = Number.POSITIVE_INFINITY
+const NO_HEADERS: readonly string[] = []
 const ALL = { endStream: true }
 
 function ignore(): void {}

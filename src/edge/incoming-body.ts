@@ -70,8 +70,12 @@ export class IncomingBody {
     if (nowMono >= this.#dueMono) this.refuse({ reason: 'request_timeout', waitedMs: this.#waitedMs })
   }
 
+  /** Hands it over: nothing of it stays here. */
   #all(): Buffer {
-    return this.#more === undefined ? (this.#first ?? EMPTY) : Buffer.concat(this.#more, this.#bytes)
+    const all = this.#more === undefined ? (this.#first ?? EMPTY) : Buffer.concat(this.#more, this.#bytes)
+    this.#first = undefined
+    this.#more = undefined
+    return all
   }
 
   #answer(body: Result<Buffer, Refusal>): void {

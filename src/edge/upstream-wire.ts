@@ -29,7 +29,11 @@ const ONE_WRITE_BYTES = 16 * 1024
 
 /** One request and what becomes of it. */
 export class Call implements UpstreamCall {
-  readonly request: UpstreamRequest
+  /** Until it is written. */
+  #request: UpstreamRequest | undefined
+  /** How long its parts may take, for as long as the call lives. */
+  readonly firstByteMs: number
+  readonly idleMs: number
   readonly #answer: AnswerSink
   wire: Wire | undefined
   over = false
@@ -42,8 +46,17 @@ export class Call implements UpstreamCall {
   paused = false
 
   constructor(request: UpstreamRequest, answer: AnswerSink) {
-    this.request = request
+    this.#request = request
+    this.firstByteMs = request.firstByteMs
+    this.idleMs = request.idleMs
     this.#answer = answer
+  }
+
+  /** To be called once: while the call waits for its answer, nobody needs head and body any more. */
+  take(): UpstreamRequest {
+    const request = this.#request as UpstreamRequest
+    this.#request = undefined
+    return request
   }
 
   head(status: number, headers: string[], bodyLength: number | undefined): void {
@@ -74,7 +87,7 @@ export class Call implements UpstreamCall {
   resume(): void {
     if (!this.paused) return
     this.paused = false
-    this.deadlineMono = performance.now() + this.request.idleMs
+    this.deadlineMono = performance.now() + this.idleMs
     this.wire?.resume()
   }
 
@@ -127,7 +140,7 @@ export class Wire implements AnswerParts {
     this.#call = call
     call.wire = this
     this.#reader.begin()
-    const { request } = call
+    const request = call.take()
     const head = headOf(request)
     const body = request.body
     if (body === undefined || body.length === 0) {
@@ -157,7 +170,7 @@ export class Wire implements AnswerParts {
     }
     // While the client is slow it is our own pause that keeps the server silent.
     if (!call.paused && now >= call.deadlineMono) {
-      const waitedMs = call.answered ? call.request.idleMs : now - call.startedMono
+      const waitedMs = call.answered ? call.idleMs : now - call.startedMono
       this.#fault(failure('timeout', call.answered ? 'the answer stopped' : 'no answer', true, waitedMs))
     }
   }
@@ -220,7 +233,7 @@ export class Wire implements AnswerParts {
       return
     }
     // A head that drips does not count as an answer.
-    if (call.answered) call.deadlineMono = now + call.request.idleMs
+    if (call.answered) call.deadlineMono = now + call.idleMs
     if (this.#call === undefined) {
       if (this.#reader.keepAlive && !call.paused) this.#rest(now, this.#reader.idleHintMs)
       else this.destroy()

@@ -1,5 +1,5 @@
 import { ownText } from '../core/own-text.ts'
-import type { Admitted } from './call.ts'
+import type { Forwarded } from './call.ts'
 
 /** Fields of one hop, and those that are set anew. @source RFC 9110 §7.6.1 */
 const NOT_PASSED: ReadonlySet<string> = new Set([
@@ -42,7 +42,7 @@ const SINGLE: ReadonlySet<string> = new Set([
  * Header lines for the client: the upstream's own, without those of its hop and without repeats of what has one value,
  * and the quota headers. The length is the body's as it will be sent; without one it is sent in chunks.
  */
-export function answerHeaders(call: Admitted, headers: readonly string[], bodyLength: number | undefined): string[] {
+export function answerHeaders(call: Forwarded, headers: readonly string[], bodyLength: number | undefined): string[] {
   const out: string[] = []
   let named: string | undefined
   let single: string[] | undefined

@@ -17,6 +17,8 @@ export interface Arrival {
   /** Set when a quota refuses: what its answer says of the limits. */
   quotaHeaders: readonly string[]
   readonly isBodyRead: boolean
+  /** Whatever is to be known of the head is known: `rawHeaders` is empty from now on. */
+  forgetHead(): void
   /** Reads the body once, whole; without waiting when it is here already. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
   readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>>
 }

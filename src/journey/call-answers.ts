@@ -21,14 +21,14 @@ export class CallAnswers {
   /** The server says that it is itself at fault. */
   isInternalError = false
   /** Ids of the requests that are not answered yet: one, but for batches, whose size is bounded. */
-  readonly #awaited: RpcId[] = []
+  readonly #awaited: RpcId[]
   readonly #tasks: TaskOwners
   readonly #owner: string
   #outcome: Outcome | undefined
 
   /** @param owner  Whose a task is that the server creates for one of the messages. */
   constructor(messages: readonly Message[], tasks: TaskOwners, owner: string) {
-    for (const { kind, id } of messages) if (kind === 'request' && id !== undefined) this.#awaited.push(id)
+    this.#awaited = messages.length === 1 ? idsOf(messages[0] as Message) : messages.flatMap(idsOf)
     this.#tasks = tasks
     this.#owner = owner
   }
@@ -63,6 +63,11 @@ export class CallAnswers {
     this.#outcome = worse(this.#outcome, outcomeOfAnswer(seen))
     return true
   }
+}
+
+/** Of exactly the size: an array that is pushed to has room for seventeen. */
+function idsOf({ kind, id }: Message): RpcId[] {
+  return kind === 'request' && id !== undefined ? [id] : []
 }
 
 function outcomeOfAnswer(seen: SeenMessage): Outcome {

@@ -44,6 +44,16 @@ export interface Admitted extends Permitted {
   readonly quotaHeaders: readonly string[]
 }
 
+/**
+ * What is kept of a call that has been sent on: what its answer, its line and another judgement of its stream need. Many
+ * may wait for their answers, and streams stay open for hours; headers, with the tokens in them, and bodies do not.
+ */
+export interface Forwarded extends Omit<Admitted, 'headers' | 'target' | 'posted' | 'verdict'> {
+  readonly posted: Pick<Posted, 'messages'>
+  /** The client asks for what it has missed of a stream (`Last-Event-ID`). */
+  readonly resumes: boolean
+}
+
 /** Which configured path a request matched, and how it is to be read. */
 export interface Route {
   /** The entry of `upstream.paths`, for metrics. */

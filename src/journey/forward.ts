@@ -1,7 +1,7 @@
 import { buildUpstreamHeaders } from '../core/identity/upstream-headers.ts'
 import type { Message } from '../core/mcp/message.ts'
 import type { Settings } from '../live/settings.ts'
-import type { Admitted } from './call.ts'
+import type { Admitted, Forwarded } from './call.ts'
 import { Relay, type RelayParts } from './relay.ts'
 
 /**
@@ -18,7 +18,7 @@ export function forward(admitted: Admitted, parts: RelayParts, epoch: number): R
     contentLength: hasBody ? posted.bytes.length : undefined,
   })
   const { timeouts } = settings.value.config.upstream
-  const relay = new Relay(admitted, parts, epoch)
+  const relay = new Relay(keptOf(admitted), parts, epoch)
   relay.start({
     method: hasBody ? 'POST' : route.kind === 'stream' ? 'GET' : 'DELETE',
     path: arrival.target,
@@ -27,7 +27,15 @@ export function forward(admitted: Admitted, parts: RelayParts, epoch: number): R
     firstByteMs: firstByteMs(settings.value, posted.messages[0]),
     idleMs: timeouts.streamIdleMs,
   })
+  arrival.forgetHead()
   return relay
+}
+
+function keptOf(admitted: Admitted): Forwarded {
+  const { arrival, exchange, settings, route, caller, session, lease, quotaHeaders } = admitted
+  const posted = { messages: admitted.posted.messages }
+  const { resumes } = admitted.headers
+  return { arrival, exchange, settings, route, caller, posted, session, lease, quotaHeaders, resumes }
 }
 
 function firstByteMs(settings: Settings, message: Message | undefined): number {

@@ -3,13 +3,13 @@ import { identifyAgain } from '../core/identity/identify.ts'
 import { decide } from '../core/policy/decide.ts'
 import { matchPeer } from '../core/trust/peer-match.ts'
 import type { Settings } from '../live/settings.ts'
-import type { Admitted } from './call.ts'
+import type { Forwarded } from './call.ts'
 
 /**
  * Why the caller of an open stream would be refused by another generation of the configuration; undefined when it may
  * stay. A deny rule is thereby the kill switch for a user, a peer or a tool.
  */
-export function judgeStream(call: Admitted, settings: Settings, nowMs: number): string | undefined {
+export function judgeStream(call: Forwarded, settings: Settings, nowMs: number): string | undefined {
   const { certificate } = call.caller.peer
   const peer: Peer | undefined = matchPeer(settings.peers, certificate)
   if (peer === undefined) return 'peer_not_listed'

@@ -5,7 +5,7 @@ import { messageEvent } from '../core/mcp/sse-event.ts'
 import { visible } from '../core/policy/decide.ts'
 import { matchPeer } from '../core/trust/peer-match.ts'
 import type { Settings } from '../live/settings.ts'
-import type { Admitted } from './call.ts'
+import type { Forwarded } from './call.ts'
 
 type ListKind = 'tool' | 'prompt' | 'resource'
 
@@ -38,7 +38,7 @@ export class Catalog {
  *         id of the subscription).
  */
 export function listChangedEvents(
-  call: Admitted,
+  call: Forwarded,
   previous: Settings,
   next: Settings,
   catalog: Catalog,
@@ -77,7 +77,7 @@ interface Subscription {
 }
 
 /** A GET stream of the legacy era carries every notification; a modern one what its `subscriptions/listen` asked for. */
-function subscriptionOf(call: Admitted): Subscription | undefined {
+function subscriptionOf(call: Forwarded): Subscription | undefined {
   if (call.route.kind === 'stream') return { wants: () => true, params: {} }
   const message = call.posted.messages[0]
   if (message?.method !== 'subscriptions/listen') return undefined

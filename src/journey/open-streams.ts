@@ -1,6 +1,7 @@
+import type { Exchange } from '../core/audit/exchange.ts'
 import type { Message } from '../core/mcp/message.ts'
 import type { Refusal } from '../core/refusal.ts'
-import type { Admitted } from './call.ts'
+import type { Forwarded } from './call.ts'
 import type { Relay } from './relay.ts'
 
 export interface StreamBounds {
@@ -8,6 +9,9 @@ export interface StreamBounds {
   readonly inAll: number
   readonly ageMs: number
 }
+
+/** A call, sent on or not yet. */
+export type Counted = Pick<Forwarded, 'exchange' | 'caller' | 'route' | 'posted'>
 
 /**
  * Event streams that are open. They outlive the moment in which their caller was judged, so they end when they grow too
@@ -18,12 +22,12 @@ export interface StreamBounds {
  */
 export class OpenStreams {
   readonly #streams = new Map<Relay, number>()
-  readonly #lasting = new Set<Admitted>()
+  readonly #lasting = new Set<Exchange>()
   readonly #perOwner = new Map<string, number>()
-  readonly #ownerOf: (call: Admitted) => string
+  readonly #ownerOf: (call: Counted) => string
   readonly #bounds: () => StreamBounds
 
-  constructor(ownerOf: (call: Admitted) => string, bounds: () => StreamBounds) {
+  constructor(ownerOf: (call: Counted) => string, bounds: () => StreamBounds) {
     this.#ownerOf = ownerOf
     this.#bounds = bounds
   }
@@ -33,7 +37,7 @@ export class OpenStreams {
   }
 
   /** Counts a call that opens a stream to stay; a refusal when its caller, or all together, have as many as they may. */
-  reserve(call: Admitted): Refusal | undefined {
+  reserve(call: Counted): Refusal | undefined {
     if (call.route.kind !== 'stream' && !call.posted.messages.some(opensStream)) return undefined
     const { perCaller, inAll } = this.#bounds()
     if (this.#lasting.size >= inAll) return { reason: 'sidecar_overloaded', retryAfterMs: 1000 }
@@ -41,13 +45,13 @@ export class OpenStreams {
     const open = this.#perOwner.get(owner) ?? 0
     if (open >= perCaller) return { reason: 'streams_exhausted', limit: perCaller, retryAfterMs: 1000 }
     this.#perOwner.set(owner, open + 1)
-    this.#lasting.add(call)
+    this.#lasting.add(call.exchange)
     return undefined
   }
 
   /** The call is over, or was refused after all. Calls that were not counted may be given, too. */
-  release(call: Admitted): void {
-    if (!this.#lasting.delete(call)) return
+  release(call: Counted): void {
+    if (!this.#lasting.delete(call.exchange)) return
     const owner = this.#ownerOf(call)
     const left = (this.#perOwner.get(owner) ?? 1) - 1
     if (left === 0) this.#perOwner.delete(owner)
@@ -76,7 +80,7 @@ export class OpenStreams {
    * Another generation of the configuration is in use: ends the streams of which `judge` says why their caller may not
    * have them any more, and gives the others what `tell` has for them.
    */
-  judgeAgain(judge: (call: Admitted) => string | undefined, tell: (call: Admitted) => readonly Buffer[]): void {
+  judgeAgain(judge: (call: Forwarded) => string | undefined, tell: (call: Forwarded) => readonly Buffer[]): void {
     for (const relay of [...this.#streams.keys()]) {
       const reason = judge(relay.call)
       if (reason !== undefined) relay.interrupt(reason)

@@ -2,7 +2,7 @@ import type { Outcome } from '../core/audit/exchange.ts'
 import { isListMethod } from '../core/mcp/list-filter.ts'
 import type { RpcId } from '../core/mcp/message.ts'
 import type { Refusal } from '../core/refusal.ts'
-import type { Admitted } from './call.ts'
+import type { Forwarded } from './call.ts'
 import { CallAnswers } from './call-answers.ts'
 import { EventPassage } from './event-passage.ts'
 import { headerOf } from './header-of.ts'
@@ -14,7 +14,7 @@ import { shownTo } from './shown-objects.ts'
 /** What an answer may make somebody the owner of, and who waits for answers elsewhere. */
 export interface PassageParts {
   readonly owners: {
-    ownerOf(caller: Admitted['caller']): string
+    ownerOf(caller: Forwarded['caller']): string
     claimSession(kind: 'session' | 'sse', id: string, owner: string): boolean
     claimEvent(session: string | undefined, id: string, owner: string): boolean
     claimTask(id: string, owner: string): boolean
@@ -28,7 +28,7 @@ export interface PassageParts {
 }
 
 /** Gathers what the server will say to the requests of a call, and what its lists may show to this caller. */
-export function answersFor(call: Admitted, parts: PassageParts): AnswerParts {
+export function answersFor(call: Forwarded, parts: PassageParts): AnswerParts {
   const { owners } = parts
   const owner = owners.ownerOf(call.caller)
   const { messages } = call.posted
@@ -42,7 +42,7 @@ export function answersFor(call: Admitted, parts: PassageParts): AnswerParts {
 
 /** Chooses how an answer is read while it passes, by what was asked and what comes back, and learns what its head tells. */
 export function passageFor(
-  call: Admitted,
+  call: Forwarded,
   { answers, isList, shows }: AnswerParts,
   status: number,
   headers: readonly string[],
@@ -61,7 +61,7 @@ export function passageFor(
       session,
       sessionCalls,
       isOwnStream: route.kind === 'stream',
-      isResumed: headerOf(call.arrival.rawHeaders, 'last-event-id') !== undefined,
+      isResumed: call.resumes,
       isList,
       shows: isList ? shows : shownTo(call, id => owners.ownsTask(id, owner), parts.learn),
       limitBytes: eventBytes,
@@ -85,7 +85,7 @@ export function passageFor(
 
 /** Only an answer to `initialize` makes a session, and only the server's word ends one. */
 function learnSession(
-  call: Admitted,
+  call: Forwarded,
   status: number,
   headers: readonly string[],
   parts: PassageParts,
@@ -106,7 +106,7 @@ function learnSession(
 }
 
 /** A request that is accepted without an answer (202) is answered on another stream of its session. */
-function plainOutcome(call: Admitted, status: number): Outcome | undefined {
+function plainOutcome(call: Forwarded, status: number): Outcome | undefined {
   if (status >= 400) return 'error'
   const isRequest = call.posted.messages.some(({ kind, id }) => kind === 'request' && id !== undefined)
   const isAnsweredElsewhere = status === 202 && isRequest

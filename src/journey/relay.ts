@@ -4,10 +4,11 @@ import type { ListedKind } from '../core/mcp/list-filter.ts'
 import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { OpenCall, Reply, ReplyListener } from './arrival.ts'
-import type { Admitted } from './call.ts'
+import type { Forwarded } from './call.ts'
 import type { CallAnswers } from './call-answers.ts'
 import type { ExchangeBook } from './exchange-book.ts'
 import { headerOf } from './header-of.ts'
+import type { Counted } from './open-streams.ts'
 import type { Passage } from './passage.ts'
 import type { PendingCall, SessionCalls } from './session-calls.ts'
 import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
@@ -17,14 +18,14 @@ export interface RelayParts {
   readonly book: ExchangeBook
   readonly sessionCalls: SessionCalls
   /** Gathers what the server says to the requests of a call, and says what its lists may show. */
-  answersFor(call: Admitted): AnswerParts
+  answersFor(call: Forwarded): AnswerParts
   /** Chooses how the body is read, and learns what the head tells (sessions). */
-  passageFor(call: Admitted, answers: AnswerParts, status: number, headers: readonly string[]): Passage
+  passageFor(call: Forwarded, answers: AnswerParts, status: number, headers: readonly string[]): Passage
   /** Headers for the client: hop-by-hop fields gone, quota headers added. */
-  answerHeaders(call: Admitted, headers: readonly string[], bodyLength: number | undefined): string[]
-  refuse(call: Admitted, refusal: Refusal): void
+  answerHeaders(call: Forwarded, headers: readonly string[], bodyLength: number | undefined): string[]
+  refuse(call: Forwarded, refusal: Refusal): void
   /** Everything that a closed exchange gives back. Called exactly once. */
-  settle(call: Admitted): void
+  settle(call: Counted & Pick<Forwarded, 'lease'>): void
   /** @returns why the stream has to end at once, when its caller would be refused by now. */
   streamOpened(relay: Relay): string | undefined
   streamClosed(relay: Relay): void
@@ -53,7 +54,7 @@ export interface AnswerParts {
  * `mcp.started` line before its first.
  */
 export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
-  readonly call: Admitted
+  readonly call: Forwarded
   readonly #parts: RelayParts
   readonly #epoch: number
   readonly #exchange: Exchange
@@ -76,9 +77,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   giveUpMono = 0
   #breakMono = Number.POSITIVE_INFINITY
   /** Events of our own that wait for a boundary. */
-  readonly #injected: Buffer[] = []
+  #injected: Buffer[] | undefined
 
-  constructor(call: Admitted, parts: RelayParts, epoch: number) {
+  constructor(call: Forwarded, parts: RelayParts, epoch: number) {
     this.call = call
     this.#parts = parts
     this.#epoch = epoch
@@ -147,7 +148,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   }
 
   /** Headers of an event stream, which wait for its line as its events do. */
-  #streamHead: readonly string[] = []
+  #streamHead: readonly string[] | undefined
   #held: { status: number; headers: readonly string[]; bodyLength: number | undefined } | undefined
 
   data(chunk: Buffer): boolean {
@@ -174,7 +175,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
         flows = this.#reply.write(piece)
       }
     }
-    if (this.#injected.length > 0) this.#writeInjected()
+    if (this.#injected !== undefined) this.#writeInjected()
     if (this.#passage.stopped) this.#endStream()
     return flows
   }
@@ -291,13 +292,16 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   /** Puts an event of our own into the stream, between two of the server's. */
   inject(event: Buffer): void {
     if (this.#over || !this.#isStream) return
+    this.#injected ??= []
     this.#injected.push(event)
     this.#writeInjected()
   }
 
   #writeInjected(): void {
     if (this.#waiting !== undefined || this.#passage?.atBoundary !== true) return
-    for (const event of this.#injected.splice(0)) this.#reply.write(event)
+    const injected = this.#injected ?? []
+    this.#injected = undefined
+    for (const event of injected) this.#reply.write(event)
   }
 
   /** The line is with the kernel: what has waited for it may go. */
@@ -305,7 +309,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     const waiting = this.#waiting
     this.#waiting = undefined
     if (this.#over || waiting === undefined) return
-    this.#reply.head(this.#exchange.status, this.#streamHead, true)
+    this.#reply.head(this.#exchange.status, this.#streamHead ?? [], true)
     let flows = true
     for (const piece of waiting) flows = this.#reply.write(piece)
     if (this.#passage?.stopped === true) this.#endStream()

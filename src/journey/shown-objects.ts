@@ -1,11 +1,11 @@
 import type { ListedKind } from '../core/mcp/list-filter.ts'
 import { visible } from '../core/policy/decide.ts'
 import { visibleTemplate } from '../core/policy/template.ts'
-import type { Called } from './call.ts'
+import type { Forwarded } from './call.ts'
 
 /** What a caller's lists show: what it may use, judged by the policy that judged the request for the list. */
 export function shownTo(
-  call: Called,
+  call: Pick<Forwarded, 'caller' | 'settings'>,
   ownsTask: (id: string) => boolean,
   learn: (kind: 'tool' | 'prompt' | 'resource', name: string) => void,
 ): (kind: ListedKind, name: string) => boolean {

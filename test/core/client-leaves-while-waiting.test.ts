@@ -143,6 +143,7 @@ function callThatWaitsAt(place: Place) {
     connection,
     reply,
     quotaHeaders: [],
+    forgetHead() {},
     isBodyRead: false,
     async readBody(): Promise<Result<Buffer, never>> {
       this.isBodyRead = true

@@ -10,6 +10,8 @@ export interface ArrivalHeaders {
   readonly host: string | undefined
   readonly origin: string | undefined
   readonly userAgent: string | undefined
+  /** There is a `Last-Event-ID`: what comes back may be of earlier requests. */
+  readonly resumes: boolean
   /** Set only when there is exactly one and it is of `[A-Za-z0-9._-]{1,128}`. */
   readonly requestId: string | undefined
   /** All lines joined; undefined when the whole is not a plausible list of addresses. */
@@ -42,6 +44,7 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
   let host: string | undefined
   let origin: string | undefined
   let userAgent: string | undefined
+  let resumes = false
   let requestId: string | undefined
   let requestIds = 0
   let forwardedFor: string | undefined
@@ -86,6 +89,10 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
         break
       case HeaderKind.userAgent:
         userAgent ??= value
+        passing.push(name, value)
+        break
+      case HeaderKind.lastEventId:
+        resumes = true
         passing.push(name, value)
         break
       case HeaderKind.requestId:
@@ -146,6 +153,7 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
     host,
     origin,
     userAgent,
+    resumes,
     requestId: requestIds === 1 && REQUEST_ID.test(requestId as string) ? requestId : undefined,
     forwardedFor: forwardedFor !== undefined && FORWARDED_FOR.test(forwardedFor) ? forwardedFor : undefined,
     traceparent: traceparents === 1 && TRACEPARENT.test(traceparent as string) ? traceparent : undefined,

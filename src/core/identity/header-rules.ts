@@ -54,11 +54,13 @@ export const HeaderKind = {
   proxyAuthorization: 12,
   dpop: 13,
   cookie: 14,
-  identityUser: 15,
-  identityEmail: 16,
-  identityOrg: 17,
-  identityScopes: 18,
-  identityRoles: 19,
+  lastEventId: 15,
+  /** From here on: who the user is. */
+  identityUser: 16,
+  identityEmail: 17,
+  identityOrg: 18,
+  identityScopes: 19,
+  identityRoles: 20,
 } as const
 export type HeaderKind = (typeof HeaderKind)[keyof typeof HeaderKind]
 
@@ -152,9 +154,10 @@ const READ_NAMES: Record<string, HeaderKind> = {
   'proxy-authorization': HeaderKind.proxyAuthorization,
   dpop: HeaderKind.dpop,
   cookie: HeaderKind.cookie,
+  'last-event-id': HeaderKind.lastEventId,
 }
 
-const END_TO_END_NAMES = ['accept', 'content-type', 'last-event-id', 'tracestate', 'baggage', 'cache-control']
+const END_TO_END_NAMES = ['accept', 'content-type', 'tracestate', 'baggage', 'cache-control']
 
 const DROPPED_NAMES = [
   // The hop, and the framing of a body that is sent anew (RFC 9110 §7.6.1).

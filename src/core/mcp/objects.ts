@@ -103,7 +103,10 @@ class Reached implements Reach {
         return this.ambiguous(`${kind} name with characters that do not show`)
       if (name.normalize('NFC') !== name) return this.ambiguous(`${kind} name that is not in Unicode form NFC`)
     }
-    this.objects.push({ kind, name, normalized: name })
+    const object: McpObject = { kind, name, normalized: name }
+    // The usual case, of exactly the size: an array that is pushed to has room for seventeen.
+    if (this.objects.length === 0) this.objects = [object]
+    else this.objects.push(object)
   }
 
   resource(member: string, uri: JsonValue | undefined, isTemplate = false): void {
