@@ -55,6 +55,8 @@ export class Connection implements ArrivalConnection {
   #interruptAtMono = Number.POSITIVE_INFINITY
   #cutAtMono = Number.POSITIVE_INFINITY
 
+  /** Something has come over HTTP/1.1 and is not read yet: perhaps a request, which must not be lost. */
+  hasUnread = false
   readonly #onFirstRequest: () => void
 
   constructor(socket: TLSSocket, facts: ConnectionFacts, onFirstRequest: () => void = () => {}) {
@@ -128,6 +130,12 @@ export class Connection implements ArrivalConnection {
     this.#endIfIdle()
   }
 
+  /** What has come is read. */
+  isRead(): void {
+    this.hasUnread = false
+    this.#endIfIdle()
+  }
+
   /** A frame has come that has to be answered and carries nothing; who sends them without end is cut off. */
   noteFrame(): void {
     if (this.socket.destroyed || this.#frames.take(performance.now())) return
@@ -175,7 +183,7 @@ export class Connection implements ArrivalConnection {
 
   #endIfIdle(): void {
     // A request whose head is read and whose body is still to come is no call yet, and must not be lost.
-    if (this.#endsWhenIdle && !this.isHttp2 && this.#requests === 0) this.socket.end()
+    if (this.#endsWhenIdle && !this.isHttp2 && this.#requests === 0 && !this.hasUnread) this.socket.end()
   }
 
   /** It was ended by us, in the middle of whatever it carried. */

@@ -76,7 +76,7 @@ export class Http1Arrival implements Arrival, Reply {
 
   /** @internal A piece of the body has come. */
   take(piece: Buffer): void {
-    if (!this.#body.take(piece)) this.#http.pause()
+    if (!this.#body.take(piece)) this.#http.hold()
   }
 
   /** @internal The whole request has been read. */

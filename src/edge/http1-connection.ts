@@ -12,6 +12,8 @@ export interface Http1Options {
   readonly headersMs: number
   readonly idleMs: number
   readonly deadlines: ArrivalDeadlines
+  /** Calls `read` of the connection when its turn has come. */
+  inTurn(connection: Http1Connection): void
   arrival(arrival: Http1Arrival): void
   /** Bytes that never became a request. The connection is answered here, and ends. */
   malformed(connection: Connection, refusal: Refusal): void
@@ -20,6 +22,9 @@ export interface Http1Options {
 /**
  * HTTP/1.1 on one verified connection: one request at a time, in the order in which they came. What a client sends before
  * it has its answer waits here, at most `MOST_WAITING`, and then in its own kernel.
+ *
+ * A request is read when its turn has come, and not before: of a crowd that asks at once there is nothing but bytes until
+ * then. What is made of them would grow old while it waits, and cost a collection of the old.
  *
  * Why not Node's server: docs/decisions/0006-http1-server.md. HTTP/2 stays with Node.
  */
@@ -34,10 +39,14 @@ export class Http1Connection implements RequestParts {
   #current: Http1Arrival | undefined
   /** Its head has just been read, and nobody has been told. */
   #isNew = false
-  /** What has come of requests after the current one. */
-  #waiting: Buffer | undefined
-  #isReading = false
+  /** What has come and is still to be read: of a request whose turn has not come, or after the current one. */
+  #waiting: Buffer[] | undefined
+  #waitingBytes = 0
+  #isInTurn = false
   #isPaused = false
+  /** As much of a body has come as is kept for somebody who may never ask for it. */
+  #isHeld = false
+  #isGone = false
   #isOver = false
   /** The framing of a body was not understood: what comes after it means nothing. */
   #isDeaf = false
@@ -81,7 +90,7 @@ export class Http1Connection implements RequestParts {
 
   /** Called by the connection now and then. */
   checkTime(nowMono: number): void {
-    if (this.#isOver) return
+    if (this.#isOver || this.#isInTurn) return
     if (this.#current !== undefined) return this.#current.checkTime(nowMono)
     const { headersMs, idleMs } = this.options
     if (this.#isFirst || !this.#reader.isBetween) {
@@ -89,18 +98,27 @@ export class Http1Connection implements RequestParts {
     } else if (nowMono - this.#sinceMono >= idleMs + IDLE_MARGIN_MS) this.#end()
   }
 
-  /** @internal The body has been asked for, and more of it may come. */
-  readOn(): void {
-    if (!this.#isPaused || this.#waiting !== undefined) return
-    this.#isPaused = false
-    this.#socket.resume()
+  /** @internal Nobody has asked for the body yet, and much of it has come. */
+  hold(): void {
+    this.#isHeld = true
+    this.#pause()
   }
 
-  /** @internal Nobody has asked for the body yet, and much of it has come. */
-  pause(): void {
-    if (this.#isPaused) return
+  /** @internal The body has been asked for, and more of it may come. */
+  readOn(): void {
+    this.#isHeld = false
+    this.#resume()
+  }
+
+  #pause(): void {
+    if (!this.#isPaused) this.#socket.pause()
     this.#isPaused = true
-    this.#socket.pause()
+  }
+
+  #resume(): void {
+    if (!this.#isPaused || this.#isHeld || this.#waiting !== undefined) return
+    this.#isPaused = false
+    this.#socket.resume()
   }
 
   /** @internal The answer is with the kernel. @param last  Nothing more is taken from this connection. */
@@ -115,54 +133,69 @@ export class Http1Connection implements RequestParts {
       return
     }
     this.#reader.next()
-    if (!this.#isReading) this.#readWaiting()
+    this.#isHeld = false
+    if (this.#waiting === undefined) this.#resume()
+    else this.#waitForTurn()
   }
 
   #onData(chunk: Buffer): void {
     // What crosses our end of the connection must not be done either; its client sees that it was not taken.
     if (this.#isOver || this.#isDeaf || !this.#socket.writable) return
-    if (this.#waiting !== undefined || (this.#current !== undefined && this.#reader.isWhole)) return this.#wait(chunk)
-    if (this.#reader.isBetween && !this.#isFirst) this.#sinceMono = performance.now()
-    this.#read(chunk)
+    const isBetween = this.#current === undefined && this.#waiting === undefined && this.#reader.isBetween
+    if (isBetween && !this.#isFirst) this.#sinceMono = performance.now()
+    if (this.#waiting === undefined) this.#waiting = [chunk]
+    else this.#waiting.push(chunk)
+    this.#waitingBytes += chunk.length
+    if (this.#current === undefined) this.#waitForTurn()
+    // The rest of a body that somebody may be waiting for.
+    else if (!this.#reader.isWhole) this.#readWaiting()
+    if (this.#waitingBytes > MOST_WAITING) this.#pause()
   }
 
-  /** Reads until the chunk ends or a request has to be answered first. */
-  #read(chunk: Buffer): void {
-    let at = 0
-    this.#isReading = true
-    while (at < chunk.length && !this.#isOver && !this.#isDeaf) {
-      const next = this.#reader.feed(chunk, at, this)
-      if (typeof next !== 'number') {
-        this.#isReading = false
-        const status = next.kind === 'malformed' ? 400 : 431
-        if (status === 431) return this.#refuse({ reason: 'request_headers_too_large' }, 431)
-        return this.#refuse({ reason: 'request_malformed', detail: next.detail }, 400)
-      }
-      at = next
-      const arrival = this.#current
-      if (arrival === undefined) continue
-      if (this.#reader.isWhole) arrival.whole()
-      if (this.#isNew) {
-        // Told only now: of a small request the body has come with the head, and need not be waited for.
-        this.#isNew = false
-        this.options.arrival(arrival)
-      }
-      if (this.#current === arrival && this.#reader.isWhole) break
-    }
-    this.#isReading = false
-    if (at < chunk.length && !this.#isOver && !this.#isDeaf) this.#wait(at === 0 ? chunk : chunk.subarray(at))
+  #waitForTurn(): void {
+    if (this.#isInTurn) return
+    this.#isInTurn = true
+    this.connection.hasUnread = true
+    this.options.inTurn(this)
   }
 
-  #wait(chunk: Buffer): void {
-    this.#waiting = this.#waiting === undefined ? chunk : Buffer.concat([this.#waiting, chunk])
-    if (this.#waiting.length > MOST_WAITING) this.pause()
+  /** Its turn has come. */
+  read(): void {
+    this.#isInTurn = false
+    this.#readWaiting()
+    if (this.#isGone) this.#isOver = true
+    this.connection.isRead()
   }
 
+  /** Reads until nothing waits or a request has to be answered first. */
   #readWaiting(): void {
-    const waiting = this.#waiting
-    this.#waiting = undefined
-    if (waiting !== undefined) this.#read(waiting)
-    if (this.#waiting === undefined) this.readOn()
+    while (this.#waiting !== undefined && !this.#isOver && !this.#isDeaf) {
+      if (this.#current !== undefined && this.#reader.isWhole) break
+      const chunk = this.#waiting[0] as Buffer
+      const read = this.#reader.feed(chunk, 0, this)
+      if (typeof read !== 'number') {
+        const status = read.kind === 'malformed' ? 400 : 431
+        if (status === 431) this.#refuse({ reason: 'request_headers_too_large' }, 431)
+        else this.#refuse({ reason: 'request_malformed', detail: read.detail }, 400)
+        return
+      }
+      this.#waitingBytes -= read
+      if (read < chunk.length) this.#waiting[0] = chunk.subarray(read)
+      else if (this.#waiting.length === 1) this.#waiting = undefined
+      else this.#waiting.shift()
+    }
+    const current = this.#current
+    if (current !== undefined && this.#reader.isWhole) current.whole()
+    // Told only now: of a small request the body has come with the head, and need not be waited for.
+    if (current !== undefined && this.#isNew) this.#tell(current)
+    this.#resume()
+  }
+
+  #tell(arrival: Http1Arrival): void {
+    this.#isNew = false
+    // Whoever has left before his turn is not served, and has his line all the same.
+    if (this.#isGone) this.#leave()
+    this.options.arrival(arrival)
   }
 
   /** Answers what never became a request. */
@@ -173,8 +206,7 @@ export class Http1Connection implements RequestParts {
       this.#isDeaf = true
       cut.cutOff(refusal)
       // It may be as new as its fault.
-      if (this.#isNew) this.options.arrival(cut)
-      this.#isNew = false
+      if (this.#isNew) this.#tell(cut)
       return
     }
     this.#isOver = true
@@ -200,13 +232,20 @@ export class Http1Connection implements RequestParts {
   }
 
   #onGone(): void {
+    if (this.#isGone) return
+    this.#isGone = true
+    if (this.#current !== undefined) this.#leave()
+    // What has come, and waits for its turn, is still read then.
+    if (!this.#isInTurn) this.#isOver = true
+  }
+
+  #leave(): void {
     const current = this.#current
-    this.#isOver = true
     this.#current = undefined
+    this.#isOver = true
     this.#waiting = undefined
-    if (current === undefined) return
     this.connection.requestOver()
-    current.left()
+    current?.left()
   }
 }
 

@@ -120,13 +120,14 @@ export class Listener {
       begin: socket => beginTls.call(this.#server, socket),
       refused: (reason, remoteAddress) => this.#refused(reason, remoteAddress, undefined, ''),
     })
-    const arrivals = new AtTurnsEnd<Arrival>(arrival => options.events.arrival(arrival))
+    const turns = new AtTurnsEnd<Http1Connection>(connection => connection.read())
     this.#http1 = {
       headBytes: limits.headerBytes,
       headersMs: deadlines.headersMs,
       idleMs: deadlines.idleMs,
       deadlines,
-      arrival: arrival => arrivals.add(arrival),
+      inTurn: connection => turns.add(connection),
+      arrival: arrival => options.events.arrival(arrival),
       malformed: (connection, refusal) => options.events.malformed(connection, refusal),
     }
     this.#listenTo(this.#server)

@@ -4,6 +4,7 @@ import { beforeEach, expect, test } from 'vitest'
 import { Connection } from '../../src/edge/connection.ts'
 import type { Http1Arrival } from '../../src/edge/http1-arrival.ts'
 import { Http1Connection } from '../../src/edge/http1-connection.ts'
+import { AtTurnsEnd } from '../../src/edge/turns.ts'
 
 /** A socket whose client is the test: `push` is what it sends, `written` what it gets. */
 class TestSocket extends Duplex {
@@ -23,6 +24,8 @@ let socket: TestSocket
 let connection: Connection
 let arrivals: Http1Arrival[]
 
+const turn = new AtTurnsEnd<Http1Connection>(connection => connection.read())
+
 beforeEach(() => {
   socket = new TestSocket()
   arrivals = []
@@ -34,6 +37,7 @@ beforeEach(() => {
     headersMs: 1000,
     idleMs: 1000,
     deadlines,
+    inTurn: connection => turn.add(connection),
     arrival: arrival => void arrivals.push(arrival),
     malformed() {},
   })
@@ -86,4 +90,40 @@ test('what was sent ahead is not done when the connection ends with the answer t
   socket.push(request('/3'))
   await turns()
   expect(arrivals.map(({ target }) => target)).toEqual(['/1'])
+})
+
+/** Data has been handed over, and the turn of the event loop is not over. */
+async function ticks(): Promise<void> {
+  for (let i = 0; i < 8; i++) await new Promise<void>(resolve => process.nextTick(resolve))
+}
+
+test('a request whose client leaves before its turn has come is told of, as one that nobody waits for', async () => {
+  socket.push(request('/1'))
+  await ticks()
+  expect(arrivals).toEqual([])
+  socket.destroy()
+  await turns()
+  expect(arrivals.map(({ target, isGone }) => [target, isGone])).toEqual([['/1', true]])
+  expect(connection.openRequests).toBe(0)
+})
+
+test('a connection that is told to go answers what has come and is not read yet', async () => {
+  socket.push(request('/1'))
+  await ticks()
+  connection.retire('draining', 1000, 'soon')
+  expect(socket.writableEnded).toBe(false)
+  await turns()
+  answer(arrivals[0])
+  await turns()
+  expect(socket.written).toMatch(/^HTTP\/1\.1 200 [\s\S]*Connection: close/)
+  expect(socket.writableEnded).toBe(true)
+})
+
+test('a connection that is told to go while half a head has come ends all the same', async () => {
+  socket.push(request('/1').slice(0, 20))
+  await ticks()
+  connection.retire('draining', 1000, 'soon')
+  await turns()
+  expect(socket.writableEnded).toBe(true)
+  expect(arrivals).toEqual([])
 })
