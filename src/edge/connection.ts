@@ -151,11 +151,6 @@ export class Connection implements ArrivalConnection {
     return false
   }
 
-  /** How many requests are open; of HTTP/1.1 those that a client has sent without waiting for answers. */
-  get openRequests(): number {
-    return this.#requests
-  }
-
   /** Called by the listener's sweep. */
   checkTime(nowMono: number, age: ConnectionAge, idleMs = Number.POSITIVE_INFINITY): void {
     // By requests and not by bytes: whoever drips a head, or pings, is as idle as who is silent. Node does HTTP/1.1.

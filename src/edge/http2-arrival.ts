@@ -76,11 +76,6 @@ export class Http2Arrival implements Arrival, Reply {
     stream.on('close', () => this.#onClose())
     // A client that resets shows as an error here; 'close' follows and is where it is acted on.
     stream.on('error', ignore)
-    if (stream.endAfterHeaders) this.#body.end()
-    else {
-      stream.on('data', (piece: Buffer) => this.#onData(piece))
-      stream.on('end', () => this.#onEnd())
-    }
   }
 
   get reply(): Reply {
@@ -106,22 +101,35 @@ export class Http2Arrival implements Arrival, Reply {
     const stream = this.#stream
     if (this.#declaredBytes > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
     // What has ended already would not say so again.
-    if (!this.#body.isWhole && (stream.destroyed || stream.closed)) this.#body.refuse(CUT_OFF)
+    else if (stream.destroyed || stream.closed) this.#body.refuse(CUT_OFF)
+    else if (this.#hasCome()) this.#takeAll()
     const body = this.#body.read(limitBytes, this.#deadlines.bodyMs)
     if (body instanceof Promise) {
       this.#watch()
       if (this.#expectsContinue) stream.additionalHeaders({ ':status': 100 })
-      stream.resume()
+      stream.on('data', (piece: Buffer) => this.#body.take(piece))
+      stream.on('end', () => this.#onEnd())
     }
     return body
   }
 
-  forgetHead(): void {
-    this.rawHeaders = NO_HEADERS
+  /** The client has sent the end of its request. */
+  #hasCome(): boolean {
+    return this.#stream.endAfterHeaders || this.#stream.state.remoteClose === 1
   }
 
-  #onData(piece: Buffer): void {
-    if (!this.#body.take(piece)) this.#stream.pause()
+  /**
+   * Without events. Asked for exactly what there is, Node does not tell of the end before the stream closes; else it would
+   * be destroyed before its answer is with the kernel, and Node make an error, with its stack, that nobody sees: 5 % of a call.
+   */
+  #takeAll(): void {
+    const { readableLength } = this.#stream
+    if (readableLength > 0) this.#body.take(this.#stream.read(readableLength))
+    this.#body.end()
+  }
+
+  forgetHead(): void {
+    this.rawHeaders = NO_HEADERS
   }
 
   #onEnd(): void {
@@ -191,7 +199,7 @@ export class Http2Arrival implements Arrival, Reply {
     if (this.#status !== 0) {
       const head: (string | number)[] = [':status', this.#status, ...this.#headers]
       this.#status = 0
-      if (!this.#body.isWhole || this.#body.isRefused) {
+      if (this.#body.isRefused || !(this.#body.isWhole || this.#hasCome())) {
         this.#closeAfter = true
         this.#body.refuse(CUT_OFF)
       }
