@@ -158,6 +158,7 @@ class Running implements Sidecar {
   #operations: OperationsServer | undefined
   #quota!: QuotaStore
   #traces: Traces | undefined
+  #listening: NodeJS.Timeout | undefined
   /** The start is over: what fails from now on is tried again. */
   #isUp = false
   #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
@@ -284,7 +285,9 @@ class Running implements Sidecar {
     this.#quota = await openQuotaStore(config.quotaStore, config.quotas, { report: line => this.#log.warn(line) })
     this.#traces = await openTraces(env, { version, pod: podOf(env), redactor: () => this.#redactor })
     this.#sink.start({ image: env['MCP_SIDECAR_IMAGE'], node: process.versions.node })
-    await Promise.all([this.#startAdmin(config), this.#startOperations(config)])
+    const operations = this.#startOperations(config)
+    // Waited for in any case: what it has begun to put beside its socket has to be taken away again.
+    await this.#startAdmin(config).finally(() => operations)
     this.#settings.live.follow((next, previous) => this.#onSettings(next.value, previous.value))
     const [{ result }] = await Promise.all([
       this.#trust.start(),
@@ -358,6 +361,7 @@ class Running implements Sidecar {
     this.#upstream.destroy()
     this.#sessionCalls.endAll()
     clearInterval(this.#sweep)
+    clearTimeout(this.#listening)
     this.#overload.stop()
     this.#upstreamWatch.stop()
     this.#verifier?.close()
@@ -417,7 +421,7 @@ class Running implements Sidecar {
 
   async #listen(): Promise<void> {
     const bundle = this.#trust.live.current().value
-    if (bundle === undefined || this.#listener !== undefined) return
+    if (bundle === undefined || this.#listener !== undefined || this.#stopping !== undefined) return
     const { config } = this.#settings.live.current().value
     const listener = this.#newListener(config, secureContextOptions(bundle, config.tls))
     this.#listener = listener
@@ -433,7 +437,8 @@ class Running implements Sidecar {
   #listenNowOrLater(): void {
     this.#listen().catch((error: Error) => {
       this.#log.error(`${error.message}; tried again in ${LISTEN_AGAIN_MS / 1000} s`)
-      setTimeout(() => this.#listenNowOrLater(), LISTEN_AGAIN_MS).unref()
+      clearTimeout(this.#listening)
+      this.#listening = setTimeout(() => this.#listenNowOrLater(), LISTEN_AGAIN_MS).unref()
     })
   }
 

@@ -139,7 +139,8 @@ export class Http1Arrival implements Arrival, Reply {
   /** @internal The connection is gone. */
   left(): void {
     this.isGone = true
-    this.#body.refuse(CUT_OFF)
+    // What has come whole is still read: the line of whoever did not wait says what he wanted.
+    if (!this.#body.isWhole) this.#body.refuse(CUT_OFF)
     if (this.#ended) return
     this.#ended = true
     const { isCut, retiredFor } = this.connection

@@ -144,7 +144,8 @@ export class Http1Connection implements RequestParts {
     const isBetween = this.#current === undefined && this.#waiting === undefined && this.#reader.isBetween
     if (isBetween && !this.#isFirst) this.#sinceMono = performance.now()
     if (this.#waiting === undefined) this.#waiting = [chunk]
-    else this.#waiting.push(chunk)
+    else if (this.#waiting.length < MOST_PIECES) this.#waiting.push(chunk)
+    else this.#waiting = [Buffer.concat([...this.#waiting, chunk])]
     this.#waitingBytes += chunk.length
     if (this.#current === undefined) this.#waitForTurn()
     // The rest of a body that somebody may be waiting for.
@@ -251,6 +252,8 @@ export class Http1Connection implements RequestParts {
 
 /** Requests that a client has sent ahead; beyond this it has to wait. */
 const MOST_WAITING = 64 * 1024
+/** A client may send them byte by byte, and what there is of a piece besides its bytes is a few hundred more. */
+const MOST_PIECES = 32
 /** So that a client which keeps to the `Keep-Alive` it was told never meets a connection that is just closing. */
 const IDLE_MARGIN_MS = 1000
 const LINGER_MS = 1000

@@ -25,7 +25,7 @@ export class Http2Arrival implements Arrival, Reply {
   readonly #stream: ServerHttp2Stream
   readonly #deadlines: ArrivalDeadlines
   readonly #body = new IncomingBody()
-  #declaredBytes = 0
+  #declaredBytes: number | undefined
   #expectsContinue = false
   #isBegun = false
   /** The head that goes with the first piece of the body. */
@@ -99,7 +99,7 @@ export class Http2Arrival implements Arrival, Reply {
 
   readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>> {
     const stream = this.#stream
-    if (this.#declaredBytes > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
+    if ((this.#declaredBytes ?? 0) > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
     // What has ended already would not say so again.
     else if (stream.destroyed || stream.closed) this.#body.refuse(CUT_OFF)
     else if (this.#hasCome()) this.#takeAll()
@@ -125,7 +125,8 @@ export class Http2Arrival implements Arrival, Reply {
   #takeAll(): void {
     const { readableLength } = this.#stream
     if (readableLength > 0) this.#body.take(this.#stream.read(readableLength))
-    this.#body.end()
+    if (readableLength === (this.#declaredBytes ?? readableLength)) this.#body.end()
+    else this.#body.refuse(CUT_OFF)
   }
 
   forgetHead(): void {
@@ -257,7 +258,7 @@ export class Http2Arrival implements Arrival, Reply {
 
   #onClose(): void {
     this.isGone = true
-    this.#body.refuse(CUT_OFF)
+    if (!this.#body.isWhole) this.#body.refuse(CUT_OFF)
     this.#readByMono = NEVER
     this.#unwatch()
     if (this.#isBegun) this.connection.requestOver()

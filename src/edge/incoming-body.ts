@@ -9,6 +9,9 @@ export class IncomingBody {
   isAsked = false
   #first: Buffer | undefined
   #more: Buffer[] | undefined
+  /** Small pieces, copied together: a client may send its body byte by byte, and each would keep a few hundred more. */
+  #small: Buffer | undefined
+  #smallBytes = 0
   #bytes = 0
   #limitBytes = Number.POSITIVE_INFINITY
   /** When it has to be whole; `Infinity` while nobody waits for it. */
@@ -32,9 +35,26 @@ export class IncomingBody {
     this.#bytes += piece.length
     if (this.#bytes > this.#limitBytes) this.refuse({ reason: 'message_too_large', limitBytes: this.#limitBytes })
     else if (this.#first === undefined) this.#first = piece
-    else if (this.#more === undefined) this.#more = [this.#first, piece]
-    else this.#more.push(piece)
+    else this.#keep(piece)
     return this.isAsked || this.#bytes <= MOST_UNASKED
+  }
+
+  #keep(piece: Buffer): void {
+    this.#more ??= [this.#first as Buffer]
+    if (piece.length >= SMALL_BYTES) {
+      this.#keepSmall()
+      this.#more.push(piece)
+      return
+    }
+    if (this.#small !== undefined && this.#smallBytes + piece.length > this.#small.length) this.#keepSmall()
+    this.#small ??= Buffer.allocUnsafeSlow(SMALL_BYTES * 4)
+    this.#smallBytes += piece.copy(this.#small, this.#smallBytes)
+  }
+
+  #keepSmall(): void {
+    if (this.#small !== undefined) this.#more?.push(this.#small.subarray(0, this.#smallBytes))
+    this.#small = undefined
+    this.#smallBytes = 0
   }
 
   /** All of it has come. */
@@ -49,6 +69,7 @@ export class IncomingBody {
     this.#refusal = refusal
     this.#first = undefined
     this.#more = undefined
+    this.#small = undefined
     this.#answer(err(refusal))
   }
 
@@ -72,6 +93,7 @@ export class IncomingBody {
 
   /** Hands it over: nothing of it stays here. */
   #all(): Buffer {
+    this.#keepSmall()
     const all = this.#more === undefined ? (this.#first ?? EMPTY) : Buffer.concat(this.#more, this.#bytes)
     this.#first = undefined
     this.#more = undefined
@@ -88,5 +110,6 @@ export class IncomingBody {
 
 export const CUT_OFF: Refusal = { reason: 'request_malformed', detail: 'the body was cut off' }
 const EMPTY = Buffer.alloc(0)
+const SMALL_BYTES = 1024
 /** As much as a client may send over HTTP/2 before it is told to go on. */
 const MOST_UNASKED = 64 * 1024

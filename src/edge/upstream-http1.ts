@@ -112,7 +112,9 @@ export class Http1Upstream implements Upstream, WirePool {
 
   #wait(call: Call): void {
     const { maxConnections } = this.#options
-    if (this.#idle.length + this.#connecting + maxConnections - this.#wires.size <= this.#waiting.size) {
+    const room = this.#idle.length + this.#connecting + maxConnections - this.#wires.size
+    if (this.#waiting.size >= room) this.#forgetThoseOver()
+    if (this.#waiting.size >= room) {
       process.nextTick(fail, call, failure('busy', `all ${maxConnections} connections are in use`, false, 0))
       return
     }
@@ -202,6 +204,11 @@ export class Http1Upstream implements Upstream, WirePool {
     }
     if (this.#refusal !== undefined && this.#waiting.size > 0 && this.#connecting === 0) this.#connect()
     this.#stopSweepIfIdle()
+  }
+
+  /** Their clients have left. */
+  #forgetThoseOver(): void {
+    for (const call of this.#waiting) if (call.over) this.#waiting.delete(call)
   }
 
   #failWaiting(what: UpstreamFailure): void {

@@ -97,13 +97,27 @@ async function ticks(): Promise<void> {
   for (let i = 0; i < 8; i++) await new Promise<void>(resolve => process.nextTick(resolve))
 }
 
-test('a request whose client leaves before its turn has come is told of, as one that nobody waits for', async () => {
+test('a request that was sent ahead byte by byte is read like any other', async () => {
   socket.push(request('/1'))
+  await turns()
+  const body = 'x'.repeat(3000)
+  for (const byte of request('/2', body)) {
+    socket.push(byte)
+    await new Promise<void>(resolve => process.nextTick(resolve))
+  }
+  answer(arrivals[0])
+  await turns()
+  expect(arrivals[1]?.readBody(10_000)).toEqual({ ok: true, value: Buffer.from(body) })
+})
+
+test('a request whose client leaves before its turn has come is told of, as one that nobody waits for', async () => {
+  socket.push(request('/1', 'body'))
   await ticks()
   expect(arrivals).toEqual([])
   socket.destroy()
   await turns()
   expect(arrivals.map(({ target, isGone }) => [target, isGone])).toEqual([['/1', true]])
+  expect(arrivals[0]?.readBody(100)).toEqual({ ok: true, value: Buffer.from('body') })
 })
 
 test('a connection that is told to go answers what has come and is not read yet', async () => {

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { IncomingBody } from '../../src/edge/incoming-body.ts'
+
+/** Pieces of these lengths, each filled with a letter of its own. */
+function piecesOf(lengths: readonly number[]): Buffer[] {
+  return lengths.map((length, i) => Buffer.alloc(length, 97 + (i % 26)))
+}
+
+test.each([
+  { name: 'one piece', lengths: [500] },
+  { name: 'large pieces', lengths: [16_384, 16_384, 5000] },
+  { name: 'bytes, one by one', lengths: new Array(10_000).fill(1) },
+  { name: 'small ones between large ones', lengths: [1, 16_384, 3, 700, 700, 1023, 1024, 2, 60_000, 9] },
+  { name: 'nothing', lengths: [] },
+])('$name: the body is what has come, in order', ({ lengths }) => {
+  const pieces = piecesOf(lengths)
+  const body = new IncomingBody()
+  for (const piece of pieces) body.take(piece)
+  body.end()
+  expect(body.read(1_000_000, 1000)).toEqual({ ok: true, value: Buffer.concat(pieces) })
+})
+
+test('small pieces are copied, so that nothing of them is kept but their bytes', () => {
+  const pieces = piecesOf(new Array(200).fill(10))
+  const body = new IncomingBody()
+  for (const piece of pieces) {
+    body.take(piece)
+    // The first is kept as it is.
+    if (piece !== pieces[0]) piece.fill('?')
+  }
+  body.end()
+  const read = body.read(10_000, 1000)
+  expect(read).toEqual({ ok: true, value: Buffer.concat(piecesOf(new Array(200).fill(10))) })
+})
+
+test('who waits for the rest gets it, and who waits too long a refusal', async () => {
+  const waited = new IncomingBody()
+  waited.take(Buffer.from('ab'))
+  const rest = waited.read(10, 1000)
+  waited.take(Buffer.from('cd'))
+  waited.end()
+  expect(await rest).toEqual({ ok: true, value: Buffer.from('abcd') })
+
+  const late = new IncomingBody()
+  const never = late.read(10, 1000)
+  late.checkTime(Number.MAX_SAFE_INTEGER)
+  expect(await never).toEqual({ ok: false, error: { reason: 'request_timeout', waitedMs: 1000 } })
+})
+
+test('more than is asked for is refused, before and after it has come', async () => {
+  const tooLarge = { ok: false, error: { reason: 'message_too_large', limitBytes: 3 } }
+  const here = new IncomingBody()
+  here.take(Buffer.from('abcd'))
+  here.end()
+  expect(here.read(3, 1000)).toEqual(tooLarge)
+
+  const coming = new IncomingBody()
+  const read = coming.read(3, 1000)
+  coming.take(Buffer.from('ab'))
+  coming.take(Buffer.from('cd'))
+  expect(await read).toEqual(tooLarge)
+})
