@@ -98,6 +98,17 @@ export function cpuNanos(pid: number): number {
   return nanos
 }
 
+/**
+ * What the machine's CPUs have done since it started, in ticks of 10 ms: `stolen` is what they were ready to do and the
+ * hypervisor gave to other machines (0 where nobody can tell).
+ */
+export function machineTicks(): { readonly all: number; readonly stolen: number } {
+  const [line = ''] = readFileSync('/proc/stat', 'utf8').split('\n')
+  // user, nice, system, idle, iowait, irq, softirq, steal; what guests take is part of the first two (proc(5)).
+  const ticks = line.trim().split(/ +/).slice(1, 9).map(Number)
+  return { all: ticks.reduce((sum, one) => sum + one, 0), stolen: ticks[7] ?? 0 }
+}
+
 /** Anonymous memory that is resident (`RssAnon`), of a process and its children, KiB. */
 export function anonymousKib(pid: number): number {
   let kib = 0

@@ -16,8 +16,15 @@ export interface Bar {
   readonly value: number
 }
 
+/** How the run was made. */
+export interface Run {
+  readonly command: string
+  /** Share of the CPU time of the machine that its hypervisor gave to others, 0 to 1. */
+  readonly stolenShare: number
+}
+
 /** Writes `bench/results/latest.md` and the plot beside it. @returns the path of the first. */
-export function writeReport(tables: readonly Table[], cpu: readonly Bar[], command: string): string {
+export function writeReport(tables: readonly Table[], cpu: readonly Bar[], { command, stolenShare }: Run): string {
   const dir = path.join(root, 'bench/results')
   mkdirSync(dir, { recursive: true })
   const [cpuModel] = os.cpus()
@@ -25,7 +32,8 @@ export function writeReport(tables: readonly Table[], cpu: readonly Bar[], comma
     '# A run of the bench',
     '',
     `${new Date().toISOString()}, Node ${process.versions.node}, ${os.cpus().length} × ${cpuModel?.model ?? 'CPU'}, ` +
-      `load average ${os.loadavg()[0]?.toFixed(1)} at the end: \`${command}\``,
+      `load average ${os.loadavg()[0]?.toFixed(1)} at the end, ${(stolenShare * 100).toFixed(1)} % of the CPU time taken by the ` +
+      `hypervisor: \`${command}\``,
     '',
     'Ratios are of the same rounds of this one run; figures of another machine, or of another day, cannot be compared.',
     '',

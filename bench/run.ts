@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { anonymousKib, freePort, Lab, median, type Pki, sleep } from './lab.ts'
+import { anonymousKib, freePort, Lab, machineTicks, median, type Pki, sleep } from './lab.ts'
 import type { TurnOrder } from './load.ts'
 import { measureHandshakes, measureStreams } from './measure.ts'
 import { PEERS, type Peer, type PeerName, type PeerSetting, startPeer, startSidecar } from './peers/start.ts'
@@ -56,6 +56,7 @@ async function main(): Promise<void> {
     if (typeof started === 'string') say(`${name} is left out: ${started}`)
     else peers.push(...started)
   }
+  const before = machineTicks()
   const tables: Table[] = []
   const show = (table: Table): void => {
     tables.push(table)
@@ -79,7 +80,14 @@ async function main(): Promise<void> {
   if (values.all || values.handshakes) show(await handshakeTable(peers, pki))
   if (values.all || values.memory) show(await memoryTable(pki, setting))
   if (values.all || values.ready) show(await readyTable(setting))
-  say(`\nwritten to ${writeReport(tables, bars, `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim())}`)
+  const command = `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim()
+  say(`\nwritten to ${writeReport(tables, bars, { command, stolenShare: stolenSince(before) })}`)
+}
+
+/** The share of the machine's CPU time that the hypervisor gave to others. */
+function stolenSince(before: ReturnType<typeof machineTicks>): number {
+  const now = machineTicks()
+  return (now.stolen - before.stolen) / Math.max(1, now.all - before.all)
 }
 
 /** A generator for each peer, its connections open and what they will ask of V8 compiled. */
@@ -122,14 +130,20 @@ async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Pro
   const fields = ['p50', 'p99', 'p999'] as const
   return {
     title: `Latency at ${rate.toFixed(0)} calls/s${values.rate === undefined ? ', half of what the slowest takes' : ''}`,
-    about: `In µs, and what is added to the floor: medians of ${turns} turns of ${2 * ms} ms, and of the turns’ differences.`,
-    head: ['peer', 'p50', 'p99', 'p99.9', 'added p50', 'added p99', 'added p99.9'],
+    about: `In µs, and what is added to the floor: medians of ${turns} turns of ${2 * ms} ms, and of the turns’ differences. Last, the p99 of those turns alone from which the hypervisor took no CPU time, and their number.`,
+    head: ['peer', 'p50', 'p99', 'p99.9', 'added p50', 'added p99', 'added p99.9', 'p99 undisturbed'],
     rows: runners.map(one => [
       one.peer.name,
       ...fields.map(field => samples.median(one, field).toFixed(0)),
       ...fields.map(field => (floor === undefined ? '-' : samples.added(one, floor, field).toFixed(0))),
+      undisturbedP99(samples, one),
     ]),
   }
+}
+
+function undisturbedP99(samples: Samples, runner: Runner): string {
+  const { median, turns } = samples.undisturbed(runner, 'p99')
+  return turns === 0 ? '-' : `${median.toFixed(0)} (${turns})`
 }
 
 /** What a call costs with sixty times the connections, and with ten times the bytes. */

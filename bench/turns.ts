@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline'
-import { cpuNanos, type Lab, median, type Pki } from './lab.ts'
+import { cpuNanos, type Lab, machineTicks, median, type Pki } from './lab.ts'
 import type { LoadOptions, TurnOrder, TurnResult } from './load.ts'
 import type { Peer } from './peers/start.ts'
 
@@ -14,6 +14,8 @@ export const HEADERS = {
 export interface Sample extends TurnResult {
   /** CPU µs of one call: user and system time of all processes of the peer. */
   readonly cpu: number
+  /** Ticks of 10 ms of the whole machine's CPU time that the hypervisor gave away meanwhile. */
+  readonly stolen: number
 }
 
 /** A peer and a load generator of its own, whose connections stay open between its turns. */
@@ -41,9 +43,14 @@ export async function startRunner(lab: Lab, peer: Peer, pki: Pki, load: Load): P
     peer,
     async turn(order) {
       const before = cpuNanos(peer.pid)
+      const { stolen } = machineTicks()
       child.stdin?.write(`${JSON.stringify(order)}\n`)
       const result = JSON.parse(await line()) as TurnResult
-      return { ...result, cpu: (cpuNanos(peer.pid) - before) / 1000 / Math.max(1, result.calls) }
+      return {
+        ...result,
+        cpu: (cpuNanos(peer.pid) - before) / 1000 / Math.max(1, result.calls),
+        stolen: machineTicks().stolen - stolen,
+      }
     },
     stop: () => lab.stop(child),
   }
@@ -91,6 +98,12 @@ export class Samples {
 
   median(runner: Runner, field: keyof Sample): number {
     return median(this.#of(runner, field))
+  }
+
+  /** The same of those turns alone from which the hypervisor took nothing, and how many those were. */
+  undisturbed(runner: Runner, field: keyof Sample): { readonly median: number; readonly turns: number } {
+    const calm = (this.#all.get(runner) ?? []).filter(({ stolen }) => stolen === 0).map(sample => sample[field])
+    return { median: median(calm), turns: calm.length }
   }
 
   callsPerSecond(runner: Runner): number {

@@ -1,5 +1,4 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { createHash, randomUUID } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Writable } from 'node:stream'
 import type { SecureContextOptions } from 'node:tls'
@@ -19,8 +18,8 @@ import { secureContextOptions } from './core/trust/tls-options.ts'
 import { Breaker } from './core/upstream/breaker.ts'
 import { AdminServer, type Check } from './edge/admin.ts'
 import { AppHealth } from './edge/app-health.ts'
+import { type AuditKeys, readAuditKeys } from './edge/audit-keys.ts'
 import { AuditSink } from './edge/audit-sink.ts'
-import type { CheckpointSigner } from './edge/checkpoint-signer.ts'
 import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
@@ -90,11 +89,11 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const first = await readSettings(options.configPath, options.env)
   if (!first.ok) throw new StartError(first.error)
   const { audit } = first.value.settings.config
-  const signer = audit.signingKey === undefined ? undefined : await signerFrom(audit.signingKey)
-  const digestKey = audit.digestKey === undefined ? randomBytes(32) : await keyFrom(audit.digestKey)
+  const keys = await readAuditKeys(audit)
+  if (!keys.ok) throw new StartError([keys.error])
   const probes = readAppProbes(options.env['MCP_SIDECAR_APP_PROBES'])
   if (!probes.ok) throw new StartError([`MCP_SIDECAR_APP_PROBES: ${probes.error}`])
-  return new Running(options, first.value, { signer, digestKey, probes: probes.value }).start()
+  return new Running(options, first.value, { ...keys.value, probes: probes.value }).start()
 }
 
 /** What sends the sidecar home before it has started; one line for each problem. */
@@ -108,9 +107,8 @@ export class StartError extends Error {
   }
 }
 
-interface Secrets {
-  readonly signer: CheckpointSigner | undefined
-  readonly digestKey: Buffer
+/** What is read once, beside the configuration. */
+interface Given extends AuditKeys {
   readonly probes: ConstructorParameters<typeof AppHealth>[0]['probes']
 }
 
@@ -133,7 +131,7 @@ const LAST_LINES_MS = 1000
 
 class Running implements Sidecar {
   readonly #options: SidecarOptions
-  readonly #secrets: Secrets
+  readonly #given: Given
   readonly #settings: SettingsSource
   readonly #trust: TrustSource
   readonly #log: Log
@@ -172,9 +170,9 @@ class Running implements Sidecar {
   #adminPort = 0
   #sweep: NodeJS.Timeout | undefined
 
-  constructor(options: SidecarOptions, first: ReadSettings, secrets: Secrets) {
+  constructor(options: SidecarOptions, first: ReadSettings, given: Given) {
     this.#options = options
-    this.#secrets = secrets
+    this.#given = given
     this.#settings = new SettingsSource(first, {
       path: options.configPath,
       env: options.env,
@@ -222,7 +220,7 @@ class Running implements Sidecar {
       recorder: this.#recorder(first.settings),
       chain: config.audit.chain ? new Chain(randomUUID()) : new Counter(),
       onBlocked: config.audit.onBlocked,
-      signer: secrets.signer,
+      signer: given.signer,
       checkpointEvery: config.audit.checkpointEvery,
       now: Date.now,
       generation: () => this.#generations(),
@@ -385,7 +383,7 @@ class Running implements Sidecar {
 
   async #startAdmin(config: Config): Promise<void> {
     const appHealth = new AppHealth({
-      probes: this.#secrets.probes,
+      probes: this.#given.probes,
       target: config.upstream.target,
       isDraining: () => this.#state !== 'serving',
     })
@@ -603,7 +601,7 @@ class Running implements Sidecar {
         version,
         pod: podOf(env),
         policy: createHash('sha256').update(JSON.stringify(settings.config.policy)).digest('hex').slice(0, 16),
-        digestKey: this.#secrets.digestKey,
+        digestKey: this.#given.digestKey,
       },
       this.#redactor,
     )
@@ -648,30 +646,6 @@ function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {
 function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
   const problems = outcome.result === 'kept' ? outcome.problems.map(({ path, message }) => `${path} ${message}`) : []
   return { what: 'trust', result: outcome.result, generation: outcome.generation, problems }
-}
-
-async function signerFrom(path: string): Promise<CheckpointSigner> {
-  const pem = await readText(path, 'audit.signingKey')
-  const { loadCheckpointSigner } = await import('./edge/checkpoint-signer.ts')
-  const signer = await loadCheckpointSigner(pem)
-  if (!signer.ok) throw new StartError([`audit.signingKey: ${path}: ${signer.error}`])
-  return signer.value
-}
-
-async function keyFrom(path: string): Promise<Buffer> {
-  const key = Buffer.from((await readText(path, 'audit.digestKey')).trim())
-  if (key.length < 16) throw new StartError([`audit.digestKey: ${path}: shorter than 16 bytes`])
-  return key
-}
-
-async function readText(path: string, setting: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw new StartError([
-      `${setting}: ${path}: cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`,
-    ])
-  }
 }
 
 function sleep(ms: number): Promise<void> {

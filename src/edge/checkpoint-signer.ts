@@ -28,8 +28,6 @@ export async function loadCheckpointSigner(pem: string): Promise<Result<Checkpoi
           .sign(key),
     })
   } catch (error) {
-    return err(
-      `audit.signingKey is no Ed25519 key in PKCS #8 PEM: ${error instanceof Error ? error.message : String(error)}`,
-    )
+    return err(`no Ed25519 key in PKCS #8 PEM (${error instanceof Error ? error.message : String(error)})`)
   }
 }

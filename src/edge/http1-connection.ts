@@ -175,9 +175,8 @@ export class Http1Connection implements RequestParts {
       const chunk = this.#waiting[0] as Buffer
       const read = this.#reader.feed(chunk, 0, this)
       if (typeof read !== 'number') {
-        const status = read.kind === 'malformed' ? 400 : 431
-        if (status === 431) this.#refuse({ reason: 'request_headers_too_large' }, 431)
-        else this.#refuse({ reason: 'request_malformed', detail: read.detail }, 400)
+        if (read.kind === 'malformed') this.#refuse({ reason: 'request_malformed', detail: read.detail }, 400)
+        else this.#refuse({ reason: 'request_headers_too_large' }, 431)
         return
       }
       this.#waitingBytes -= read
