@@ -1,6 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Metafile, type Plugin } from 'esbuild'
 
@@ -18,7 +18,7 @@ const { values } = parseArgs({
   },
 })
 const root = new URL('..', import.meta.url).pathname
-const out = join(root, values.out)
+const out = resolve(root, values.out)
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
 
 rmSync(out, { recursive: true, force: true })
@@ -96,12 +96,25 @@ const result = await build({
   },
 })
 
+namelessImports(result.metafile)
 const entry = join(out, 'mcp-sidecar.mjs')
 const code = readFileSync(entry, 'utf8')
 if (!code.startsWith('#!')) writeFileSync(entry, `#!/usr/bin/env node\n${code}`)
 chmodSync(entry, 0o755)
 if (values.metafile !== undefined) writeFileSync(values.metafile, JSON.stringify(result.metafile))
 report(result.metafile)
+
+/** Ends the build when we import a CommonJS package only when it is needed: of its names nothing would be left. */
+function namelessImports({ inputs }: Metafile): void {
+  for (const [file, { imports }] of Object.entries(inputs)) {
+    if (!file.startsWith('src/')) continue
+    const nameless = imports.find(({ kind, path }) => kind === 'dynamic-import' && inputs[path]?.format === 'cjs')
+    if (nameless === undefined) continue
+    throw new Error(
+      `${file}: import() of ${nameless.path}, which is CommonJS: go through a module as src/edge/late/ has`,
+    )
+  }
+}
 
 /** What is in the bundle, largest first: the start time of `run` follows from the first line. */
 function report(metafile: Metafile): void {

@@ -393,6 +393,7 @@ class Running implements Sidecar {
       started: () => startupChecks(this.#readiness()),
       metrics: openMetrics => this.#metrics.render(openMetrics),
       appHealth: (container, probe) => appHealth.check(container, probe),
+      fault: error => this.#log.error(error),
     })
     this.#adminPort = await this.#admin.start()
   }

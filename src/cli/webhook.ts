@@ -76,6 +76,7 @@ async function serveWebhook(config: WebhookConfig, io: CliIo): Promise<void> {
     started: ready,
     metrics: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
     appHealth: () => Promise.resolve(undefined),
+    fault: (error: Error) => log.error(error),
   }
   const admin = new AdminServer(config.admin, handlers, 'admin')
   const adminPort = await admin.start()

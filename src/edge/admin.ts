@@ -20,6 +20,8 @@ export interface AdminHandlers {
   metrics(openMetrics: boolean): Promise<{ body: string; contentType: string }>
   /** The application's own probe, run against the upstream. Undefined when there is none of that name. */
   appHealth(container: string, probe: string): Promise<{ status: number; body: string } | undefined>
+  /** One of the others has thrown, which is a fault of ours; who asked is told no more than that. */
+  fault(error: Error): void
 }
 
 /** The plain HTTP plane for the kubelet and Prometheus: probes and metrics, GET only, no word about callers. */
@@ -32,7 +34,11 @@ export class AdminServer {
   constructor(address: SocketAddress, handlers: AdminHandlers, setting = 'admin.address') {
     this.#address = address
     this.#setting = setting
-    this.#server = createServer(plainListener(adminHandler(handlers), () => text('internal fault\n', 500)))
+    const onFault = (error: Error): PlainAnswer => {
+      handlers.fault(error)
+      return text('internal fault, see the log\n', 500)
+    }
+    this.#server = createServer(plainListener(adminHandler(handlers), onFault))
   }
 
   /** @returns the port that is listened on. */

@@ -7,7 +7,7 @@
  */
 export async function fetchText(url: string, limits: { bytes: number; ms: number }): Promise<string> {
   // Loaded when it is needed: most sidecars verify no tokens, and those that read keys from a file fetch nothing.
-  const { EnvHttpProxyAgent, request } = await import('undici')
+  const { EnvHttpProxyAgent, request } = await import('./late/undici.ts')
   const dispatcher = new EnvHttpProxyAgent()
   const signal = AbortSignal.timeout(limits.ms)
   try {

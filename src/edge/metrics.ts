@@ -206,7 +206,7 @@ interface Registries {
 
 /** The same metrics for both formats, the runtime's beside ours. */
 async function newRegistries(ours: readonly Metric[]): Promise<Registries> {
-  const { collectDefaultMetrics, Registry } = await import('prom-client')
+  const { collectDefaultMetrics, Registry } = await import('./late/prom-client.ts')
   const text = new Registry()
   const open = new Registry<OpenMetricsContentType>()
   open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)

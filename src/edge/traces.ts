@@ -26,13 +26,8 @@ export async function openTraces(
 ): Promise<Traces | undefined> {
   if (!env.OTEL_EXPORTER_OTLP_ENDPOINT && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return undefined
   if (env.OTEL_SDK_DISABLED === 'true' || env.OTEL_TRACES_EXPORTER === 'none') return undefined
-  const [api, base, otlp, resources] = await Promise.all([
-    import('@opentelemetry/api'),
-    import('@opentelemetry/sdk-trace-base'),
-    import('@opentelemetry/exporter-trace-otlp-http'),
-    import('@opentelemetry/resources'),
-  ])
-  const resource = resources.resourceFromAttributes(
+  const otel = await import('./late/opentelemetry.ts')
+  const resource = otel.resourceFromAttributes(
     defined({
       'service.name': env.OTEL_SERVICE_NAME ?? 'mcp-sidecar',
       'service.version': about.version,
@@ -41,12 +36,12 @@ export async function openTraces(
       'k8s.node.name': about.pod.node,
     }),
   )
-  const provider = new base.BasicTracerProvider({
+  const provider = new otel.BasicTracerProvider({
     resource,
-    spanProcessors: [new base.BatchSpanProcessor(new otlp.OTLPTraceExporter())],
+    spanProcessors: [new otel.BatchSpanProcessor(new otel.OTLPTraceExporter())],
   })
   const tracer = provider.getTracer('mcp-sidecar', about.version)
-  const { ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } = api
+  const { ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } = otel
 
   function parentOf(message: Message | undefined, exchange: Exchange): { parent: Context; links: Link[] } {
     const header = readTraceparent(exchange.traceparent)

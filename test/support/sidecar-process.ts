@@ -62,7 +62,7 @@ export class SidecarProcess {
     upstreamUrl: string,
     change: (config: Record<string, unknown>) => void,
     env: Record<string, string>,
-    { wrapper = [], stdout }: HowToStart,
+    { wrapper = [], stdout, program = MAIN }: HowToStart,
   ) {
     this.pki = pki
     this.admin = `http://127.0.0.1:${adminPort}`
@@ -76,7 +76,7 @@ export class SidecarProcess {
     const [out, log] = [openSync(this.auditFile, 'w'), openSync(this.#logFile, 'w')]
     this.reader = spawn('cat', [fifo], { stdio: ['ignore', out, 'ignore'] })
     const pipe = openSync(fifo, constants.O_WRONLY)
-    const command = [...wrapper, process.execPath, MAIN, 'run', '--config', this.configFile]
+    const command = [...wrapper, process.execPath, program, 'run', '--config', this.configFile]
     const other = stdout === undefined ? undefined : openSync(stdout, 'a')
     this.child = spawn(command[0] as string, command.slice(1), {
       stdio: ['ignore', other ?? pipe, log],
@@ -153,6 +153,8 @@ export class SidecarProcess {
 }
 
 export interface HowToStart {
+  /** Instead of `src/main.ts`: the built bundle. */
+  readonly program?: string
   /** What runs the program, with arguments of its own: `['prlimit', '--nofile=200']`. */
   readonly wrapper?: readonly string[]
   /** A file or device that stdout goes to instead of the pipe. */

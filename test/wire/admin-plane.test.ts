@@ -3,6 +3,7 @@ import { AdminServer, type Check } from '../../src/edge/admin.ts'
 
 let ready: Check[] = []
 let url: string
+const faults: Error[] = []
 const admin = new AdminServer(
   { host: '127.0.0.1', port: 0 },
   {
@@ -14,6 +15,7 @@ const admin = new AdminServer(
     metrics: async openMetrics => ({ body: `openMetrics ${openMetrics}\n`, contentType: 'text/plain; version=0.0.4' }),
     appHealth: async (container, probe) =>
       container === 'app' ? { status: 503, body: `${probe} says no\n` } : undefined,
+    fault: error => faults.push(error),
   },
 )
 
@@ -41,7 +43,7 @@ test.each([
   ['/app-health/app/readyz/more', '404 text/plain; charset=UTF-8 not found\n'],
   ['/readyz/', '404 text/plain; charset=UTF-8 not found\n'],
   ['/constructor', '404 text/plain; charset=UTF-8 not found\n'],
-  ['/startupz', '500 text/plain; charset=UTF-8 internal fault\n'],
+  ['/startupz', '500 text/plain; charset=UTF-8 internal fault, see the log\n'],
 ])('GET %s', async (path, want) => {
   expect(await ask(path)).toBe(want)
 })

@@ -1,0 +1,2 @@
+// CommonJS, and loaded when it is first needed: a bundle gives an `import()` of it only a default export, and this module its names.
+export { EnvHttpProxyAgent, request } from 'undici'
