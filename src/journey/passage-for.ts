@@ -21,6 +21,8 @@ export interface PassageParts {
     ownsTask(id: string, owner: string): boolean
     expectResponse(session: string | undefined, id: RpcId, owner: string): void
     forgetSession(id: string): void
+    /** The session id as audit lines name it. */
+    digestOf(id: string): string
   }
   readonly sessionCalls: SessionCalls
   /** The server's own lists have shown this name. */
@@ -74,11 +76,11 @@ export function passageFor(
   if (route.kind === 'stream' && status < 300) answers.fault ??= NO_STREAM
   if (answers.fault !== undefined) return new JsonPassage(answers)
   // Whatever the media type and the status say: a list that is not read is a list that is not filtered.
-  if (isList && status !== 202) {
+  if (isList) {
     // An answer under another id than was sent is read by clients that compare ids loosely.
     const isPending = (id: RpcId): boolean =>
       !posted.messages.some(message => message.id === id && !isListMethod(message.method))
-    return new ListPassage(answers, { isPending, allows: shows }, eventBytes)
+    return new ListPassage(answers, { isPending, allows: shows }, eventBytes, status === 202)
   }
   return media.startsWith('application/json') ? new JsonPassage(answers) : new PlainPassage(plainOutcome(call, status))
 }
@@ -97,7 +99,7 @@ function learnSession(
     const given = headerOf(headers, 'mcp-session-id')
     if (given !== undefined && !parts.owners.claimSession('session', given, owner)) {
       answers.fault = { reason: 'upstream_answer_invalid', detail: 'a session id that is already somebody else\u2019s' }
-    }
+    } else if (given !== undefined) call.exchange.session = parts.owners.digestOf(given)
   }
   if (session !== undefined && (status === 404 || (route.kind === 'delete' && status < 300))) {
     parts.owners.forgetSession(session)

@@ -100,12 +100,15 @@ export class ListPassage implements Passage {
   readonly #answers: CallAnswers
   readonly #filter: ListFilter
   readonly #limitBytes: number
+  readonly #isAccepted: boolean
   readonly #held: Buffer[] = []
   #heldBytes = 0
   #fault: Refusal | undefined
 
-  constructor(answers: CallAnswers, filter: ListFilter, limitBytes: number) {
+  /** @param isAccepted  The status says that the answer comes elsewhere (202): the body may be a word like `Accepted`. */
+  constructor(answers: CallAnswers, filter: ListFilter, limitBytes: number, isAccepted = false) {
     this.#answers = answers
+    this.#isAccepted = isAccepted
     this.#filter = filter
     this.#limitBytes = limitBytes
   }
@@ -138,6 +141,7 @@ export class ListPassage implements Passage {
     new AnswerScan((seen: SeenMessage) => this.#answers.see(seen)).push(whole)
     const filtered = filterLists(whole, this.#filter)
     if (filtered.ok) return filtered.value
+    if (this.#isAccepted && !whole.includes('{')) return whole
     this.#fault = filtered.error
     return undefined
   }

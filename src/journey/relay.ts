@@ -74,7 +74,12 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   /** The HTTP answer is over and the call is not: its answer comes on another stream of the session. */
   #deferred = false
   #closed = false
-  giveUpMono = 0
+  /** Why no answer can come on another stream any more. */
+  #lostFor: string | undefined
+  /** How long the answer may take once it is to come elsewhere, ms. */
+  #elsewhereMs = 0
+  /** Until the call is deferred it is watched by its own connection to the server. */
+  giveUpMono = Number.POSITIVE_INFINITY
   #breakMono = Number.POSITIVE_INFINITY
   /** Events of our own that wait for a boundary. */
   #injected: Buffer[] | undefined
@@ -111,7 +116,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     arrival.connection.calls.add(this)
     this.#reply.listener = this
     this.#exchange.upstreamStartedMono = performance.now()
-    this.giveUpMono = this.#exchange.upstreamStartedMono + request.firstByteMs
+    this.#elsewhereMs = request.firstByteMs
     this.#expect()
     this.#upstream = this.#parts.upstream.send(request, this)
   }
@@ -198,22 +203,24 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
       this.#closeStream()
       return
     }
-    const last = rest ?? this.#last
     if (rest !== undefined && this.#last !== undefined) {
       this.#sendHead()
       this.#reply.write(this.#last)
     }
+    this.#last = rest ?? this.#last
+    const last = this.#last
     const send = (): void => {
       this.#sendHead(last)
       this.#reply.end(last)
     }
-    const { outcome } = this.#passage
+    // The answer may have been quicker on another stream.
+    const outcome = this.#passage.outcome ?? this.#expected.answers.outcome
     if (outcome === undefined && this.#mayDefer()) {
       this.#defer()
       this.#parts.book.started(this.#exchange, send)
       return
     }
-    this.#close(outcome ?? (this.#exchange.status < 400 ? 'success' : 'error'), send)
+    this.#close(outcome ?? this.#unanswered(), send)
   }
 
   /** An event stream ends without the answer to its call when the server means to go on elsewhere. */
@@ -224,17 +231,36 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
       this.#reply.end()
       return
     }
+    if (outcome === undefined) this.#exchange.error ??= this.#lostFor
     this.#close(outcome ?? 'aborted', () => this.#reply.end())
   }
 
+  /** An error of HTTP is the answer, whatever its body says; and somebody has to be left who can tell of another. */
   #mayDefer(): boolean {
-    return this.call.session !== undefined && this.#interruptedFor === undefined
+    const { session } = this.call
+    return (
+      session !== undefined &&
+      this.#interruptedFor === undefined &&
+      this.#lostFor === undefined &&
+      this.#exchange.status < 400
+    )
   }
 
   #defer(): void {
     this.#over = true
     this.#deferred = true
+    this.giveUpMono = performance.now() + this.#elsewhereMs
+    // The server has taken the call: a breaker that is being probed need not wait for what it says.
+    this.#parts.began(this.#epoch)
     this.#leave()
+  }
+
+  /** How a call ended whose answer has not been seen. */
+  #unanswered(): Outcome {
+    if (this.#exchange.status >= 400) return 'error'
+    if (this.#lostFor === undefined) return 'success'
+    this.#exchange.error ??= this.#lostFor
+    return 'aborted'
   }
 
   /** The answer has come, here or on another stream of the session. */
@@ -244,8 +270,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (this.#deferred && outcome !== undefined) this.#closeExchange(outcome, nothing)
   }
 
-  /** Nobody waits for the answer any more. */
+  /** No answer on another stream is matched to the call any more. */
   lost(why: string): void {
+    this.#lostFor = why
     if (!this.#deferred) return
     this.#exchange.error ??= why
     this.#closeExchange('aborted', nothing)
