@@ -3,6 +3,7 @@ import type { Chain, Counter } from '../core/audit/chain.ts'
 import { Coalescer, type Rung } from '../core/audit/coalesce.ts'
 import type { ConnectionFacts, Exchange } from '../core/audit/exchange.ts'
 import { type ExchangeEvent, outcomeOf, type Recorder } from '../core/audit/record.ts'
+import { refusalDetail } from '../core/audit/refusal-detail.ts'
 import type { FactBody, Generations, SidecarFact, StartDetails } from '../core/audit/sidecar-fact.ts'
 import type { RecordSink } from '../journey/record-sink.ts'
 import type { CheckpointSigner } from './checkpoint-signer.ts'
@@ -187,13 +188,16 @@ export class AuditSink implements RecordSink {
     // No name of a user or an object holds a line feed; any other sign between them would let one pass for another.
     const caller = [about, certificate, connection.remoteAddress, user?.org ?? '', user?.id ?? ''].join('\n')
     const objects = exchange.messages.map(({ method, objects }) => `${method}\n${objects.map(o => o.name).join('\n')}`)
+    const detail = refusal === undefined ? undefined : refusalDetail(refusal)
+    // What is said of one would not be true of the others.
+    const vague = (): Exchange => ({ ...exchange, error: detail === undefined ? undefined : 'of several kinds' })
     const ladder: Rung[] = [
       {
-        key: `${caller}\n${objects.join('\n').slice(0, 512)}`,
+        key: `${caller}\n${objects.join('\n').slice(0, 512)}\n${detail?.slice(0, 512) ?? ''}`,
         draft: () => this.#recorder.exchange('mcp.refused', exchange, message, true),
       },
-      { key: caller, draft: () => this.#recorder.exchange('mcp.refused', exchange, undefined, true) },
-      { key: about, draft: () => this.#recorder.exchange('mcp.refused', anonymous(exchange), undefined, true) },
+      { key: caller, draft: () => this.#recorder.exchange('mcp.refused', vague(), undefined, true) },
+      { key: about, draft: () => this.#recorder.exchange('mcp.refused', anonymous(vague()), undefined, true) },
     ]
     let isWritten = false
     for (let i = Math.max(1, exchange.messages.length); i > 0; i--) {
@@ -331,7 +335,6 @@ function anonymous(exchange: Exchange): Exchange {
     session: undefined,
     userAgent: undefined,
     forwardedFor: undefined,
-    error: undefined,
   }
 }
 
