@@ -73,6 +73,8 @@ export function receive(
   exchange.userAgent = headers.value.userAgent
   exchange.traceparent = headers.value.traceparent
 
+  // Over HTTP/1.1 its target is none that the reader knows.
+  if (arrival.method === 'CONNECT') return err({ reason: 'request_upgrade_refused' })
   const target = readTarget(arrival.target)
   if (!target.ok) return target
   const route = routeFor(target.value.path, arrival, settings.value)

@@ -76,6 +76,11 @@ test('an answer without a body ends with its head', async () => {
   expect(await answerTo(stream)).toMatchObject({ status: 202, text: '', endsWithHead: true, code: 0 })
 })
 
+test('CONNECT is refused as what it is', async () => {
+  const { status, text } = await answerTo(session.request({ ':method': 'CONNECT', ':authority': 'localhost' }))
+  expect([status, JSON.parse(text).error.data.reason]).toEqual([400, 'request_upgrade_refused'])
+})
+
 test('HEAD is refused without a body', async () => {
   const seen = await answerTo(session.request({ ':method': 'HEAD', ...HEAD }))
   expect(seen).toMatchObject({ status: 405, text: '', endsWithHead: true, code: 0 })
