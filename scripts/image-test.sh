@@ -128,6 +128,7 @@ done
 limit=$(inside 'console.log(Math.round(process.constrainedMemory()/1048576)+" "+Math.round(v8.getHeapStatistics().heap_size_limit/1048576))')
 if [ "${limit%% *}" = 128 ] && [ "${limit##* }" -lt 128 ]; then pass "memory limit and heap limit, MiB: $limit"; else fail "memory limit and heap limit, MiB: $limit"; fi
 check 'its malloc' "$(inside 'console.log(/jemalloc/.test(require("fs").readFileSync("/proc/1/maps","utf8")))')" true
+check 'metrics' "$(inside 'fetch("http://127.0.0.1:9090/metrics").then(r=>r.text()).then(t=>console.log(/^mcp_sidecar_upstream_up \d$/m.test(t)))')" true
 check 'process 1 is the program' "$(inside 'console.log(require("fs").readFileSync("/proc/1/cmdline","utf8").split("\0").slice(0,3).join(" "))')" '/usr/local/bin/node /usr/local/bin/mcp-sidecar run'
 
 call='const fs=require("fs"),p="/dev/stdin",k=JSON.parse(fs.readFileSync(p));
