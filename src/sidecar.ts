@@ -528,10 +528,10 @@ class Running implements Sidecar {
     this.#standing.judgeByTrust(this.connections(), bundle, Date.now())
   }
 
-  #onConfig(outcome: SettingsOutcome & { result: 'loaded' | 'kept' }): void {
-    const { result, problems, waiting } = outcome
-    this.#metrics.reload('config', result)
+  #onConfig({ result, problems, waiting }: SettingsOutcome): void {
     if (waiting.length > 0) this.#log.warn(`changes of ${waiting.join(', ')} take effect at the next start`)
+    if (result === 'unchanged') return
+    this.#metrics.reload('config', result)
     if (result === 'kept') {
       this.#log.error({ problems }, 'the configuration is not valid; what was in use stays')
       this.#sink.fact({ event: 'config.kept', error: problems.join('; ') })
@@ -645,7 +645,7 @@ function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {
 
 function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
   const problems = outcome.result === 'kept' ? outcome.problems.map(({ path, message }) => `${path} ${message}`) : []
-  return { what: 'trust', result: outcome.result, generation: outcome.generation, problems }
+  return { what: 'trust', result: outcome.result, generation: outcome.generation, problems, waiting: [] }
 }
 
 function sleep(ms: number): Promise<void> {

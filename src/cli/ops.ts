@@ -19,8 +19,9 @@ export function registerOps(program: Command, io: CliIo): void {
     )
     .action(async (flags: SocketFlags) => {
       const answer = (await callOperations(flags, io, 'POST', '/reload')) as unknown as { outcomes: ReloadOutcome[] }
-      for (const { what, result, generation, problems } of answer.outcomes) {
+      for (const { what, result, generation, problems, waiting } of answer.outcomes) {
         io.stdout.write(`${what}: ${WORDS[result]}, generation ${generation}\n`)
+        if (waiting.length > 0) io.stdout.write(`${what}: ${waiting.join(', ')} will change at the next start\n`)
         for (const problem of problems) complain(io, `${what}: ${problem}`)
         if (result === 'kept') io.exit(1)
       }

@@ -25,6 +25,8 @@ export interface ReloadOutcome {
   readonly result: 'loaded' | 'kept' | 'unchanged'
   readonly generation: number
   readonly problems: readonly string[]
+  /** Settings that the file has otherwise than they are in force; they take effect at the next start. */
+  readonly waiting: readonly string[]
 }
 
 export interface QuotaQuery {

@@ -112,8 +112,14 @@ describe('the commands', () => {
 
   test('reload says what was loaded and why something was kept', async () => {
     const outcomes: ReloadOutcome[] = [
-      { what: 'trust', result: 'loaded', generation: 3, problems: [] },
-      { what: 'config', result: 'kept', generation: 2, problems: ['sidecar.yaml:1:1: peers: must be given'] },
+      { what: 'trust', result: 'loaded', generation: 3, problems: [], waiting: [] },
+      {
+        what: 'config',
+        result: 'kept',
+        generation: 2,
+        problems: ['sidecar.yaml:1:1: peers: must be given'],
+        waiting: [],
+      },
     ]
     await serve({ reload: async () => outcomes })
     expect(await cli(['reload', '--socket', path])).toEqual({
