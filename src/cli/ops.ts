@@ -7,10 +7,13 @@ import { addSocketOptions, askOperations, callOperations, type SocketFlags, sock
 /** `mcp-sidecar drain`, `reload` and `health`: said to the running sidecar over its operations socket. */
 export function registerOps(program: Command, io: CliIo): void {
   addSocketOptions(program.command('drain'))
-    .description('let the running sidecar finish what is under way and end')
+    .description('let the running sidecar finish what is under way and take nothing new; SIGTERM ends the process')
     .action(async (flags: SocketFlags) => {
       await callOperations(flags, io, 'POST', '/drain')
-      io.stdout.write('draining: calls under way are finished, new ones are refused\n')
+      io.stdout.write(
+        'draining: not ready now; after the lame-duck time nothing new is accepted, and calls under way\n',
+      )
+      io.stdout.write('have the grace to end; the process waits for SIGTERM\n')
     })
 
   addSocketOptions(program.command('reload'))

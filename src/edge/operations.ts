@@ -8,7 +8,7 @@ import { json, type PlainAnswer, type PlainHandler, type PlainRequest, plainList
 
 /** What the operations socket can ask of the sidecar; `sidecar.ts` hands these in. */
 export interface OperationsHandlers {
-  /** Begins to drain and returns at once; the process ends by itself. */
+  /** Begins to drain and returns at once; the process stays until SIGTERM. */
   drain(): void
   /** Reads everything again that can be reloaded, and says of each what came of it. */
   reload(): Promise<readonly ReloadOutcome[]>
