@@ -74,10 +74,13 @@ export interface Sidecar {
   hasHadPeers(): boolean
   /** Reads everything again that can be reloaded (SIGHUP, `POST /reload`). */
   reload(): Promise<readonly ReloadOutcome[]>
-  /** Lame duck: not ready any more, still serving; then every connection is asked to go elsewhere. */
+  /**
+   * Lame duck: not ready any more, still serving; then nothing new is accepted, and what is in flight is finished within
+   * the configured grace. The process stays: whoever restarts what ends would have it serve again.
+   */
   drain(): Promise<void>
   /**
-   * Drains, finishes what is in flight within the configured grace, and ends; called again, it waits for nothing more.
+   * Drains, or goes on with a drain that is under way, and ends; called again, it waits for nothing more.
    *
    * @returns 0, or 1 when audit lines were lost.
    */
@@ -160,7 +163,9 @@ class Running implements Sidecar {
   /** The start is over: what fails from now on is tried again. */
   #isUp = false
   #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
-  #lameDuck: Promise<void> | undefined
+  #drained: Promise<void> | undefined
+  /** When what is in flight has had its time. */
+  #deadlineMono = 0
   #stopping: Promise<0 | 1> | undefined
   readonly #hurry = Promise.withResolvers<void>()
   /** The server has ended while we were a lame duck for it. */
@@ -309,8 +314,8 @@ class Running implements Sidecar {
   }
 
   drain(): Promise<void> {
-    this.#lameDuck ??= this.#beLameDuck()
-    return this.#lameDuck
+    this.#drained ??= this.#drain()
+    return this.#drained
   }
 
   stop(reason: string): Promise<0 | 1> {
@@ -333,16 +338,14 @@ class Running implements Sidecar {
     if (wasServing && (await this.#upstreamWatch.look())) {
       await Promise.race([sleep(drain.lameDuckMs), this.#hurry.promise, this.#upstreamGone.promise])
     }
-    for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
   }
 
-  async #stop(reason: string): Promise<0 | 1> {
+  async #drain(): Promise<void> {
     const { drain } = this.#settings.live.current().value.config
-    // May show that a lame duck under way has lost its server meanwhile.
-    void this.#upstreamWatch.look()
-    await this.drain()
+    await this.#beLameDuck()
     this.#state = 'draining'
     const deadline = performance.now() + drain.graceMs
+    this.#deadlineMono = deadline
     this.#listener?.stopAccepting()
     for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
     const isOver = (): boolean => this.#isHurried || performance.now() >= deadline
@@ -356,6 +359,13 @@ class Running implements Sidecar {
     this.#listener?.destroy()
     // Calls that were cut off end as such, before their upstream is taken from them.
     while ((this.#listener?.connectionCount ?? 0) > 0) await sleep(5)
+    if (this.#stopping === undefined) this.#log.info('drained: nothing is accepted any more; SIGTERM ends the process')
+  }
+
+  async #stop(reason: string): Promise<0 | 1> {
+    // May show that a lame duck under way has lost its server meanwhile.
+    void this.#upstreamWatch.look()
+    await this.drain()
     this.#upstream.destroy()
     this.#sessionCalls.endAll()
     clearInterval(this.#sweep)
@@ -364,7 +374,7 @@ class Running implements Sidecar {
     this.#upstreamWatch.stop()
     this.#verifier?.close()
     await Promise.all([this.#settings.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
-    const leftMs = this.#isHurried ? LAST_LINES_MS : Math.max(LAST_LINES_MS, deadline - performance.now())
+    const leftMs = this.#isHurried ? LAST_LINES_MS : Math.max(LAST_LINES_MS, this.#deadlineMono - performance.now())
     const [{ lost }] = await Promise.all([this.#sink.close(reason, leftMs), this.#traces?.close(leftMs)])
     if (lost > 0) this.#log.error(`${lost} audit lines were not taken by stdout before the end`)
     this.#admin?.stop()
@@ -420,7 +430,7 @@ class Running implements Sidecar {
 
   async #listen(): Promise<void> {
     const bundle = this.#trust.live.current().value
-    if (bundle === undefined || this.#listener !== undefined || this.#stopping !== undefined) return
+    if (bundle === undefined || this.#listener !== undefined || this.#drained !== undefined) return
     const { config } = this.#settings.live.current().value
     const listener = this.#newListener(config, secureContextOptions(bundle, config.tls))
     this.#listener = listener
@@ -529,10 +539,10 @@ class Running implements Sidecar {
     this.#standing.judgeByTrust(this.connections(), bundle, Date.now())
   }
 
-  #onConfig(outcome: SettingsOutcome & { result: 'loaded' | 'kept' }): void {
-    const { result, problems, waiting } = outcome
-    this.#metrics.reload('config', result)
+  #onConfig({ result, problems, waiting }: SettingsOutcome): void {
     if (waiting.length > 0) this.#log.warn(`changes of ${waiting.join(', ')} take effect at the next start`)
+    if (result === 'unchanged') return
+    this.#metrics.reload('config', result)
     if (result === 'kept') {
       this.#log.error({ problems }, 'the configuration is not valid; what was in use stays')
       this.#sink.fact({ event: 'config.kept', error: problems.join('; ') })
@@ -646,7 +656,7 @@ function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {
 
 function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
   const problems = outcome.result === 'kept' ? outcome.problems.map(({ path, message }) => `${path} ${message}`) : []
-  return { what: 'trust', result: outcome.result, generation: outcome.generation, problems }
+  return { what: 'trust', result: outcome.result, generation: outcome.generation, problems, waiting: [] }
 }
 
 function sleep(ms: number): Promise<void> {

@@ -2,19 +2,22 @@ import { createPrivateKey } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { AuditConfig, TlsConfig } from '../config/config.ts'
+import type { AuditConfig, TlsConfig, UpstreamConfig } from '../config/config.ts'
 import { type ConfigProblem, formatProblem, type Loaded } from '../config/load.ts'
+import type { Parts } from '../config/parts.ts'
+import { policySchema } from '../config/policy-schema.ts'
 import type { JsonValue } from '../core/json.ts'
+import { compilePolicy } from '../core/policy/compile.ts'
 import { lintPolicy, type Recorded } from '../core/policy/lint.ts'
 import { readRecorded } from '../core/policy/recorded.ts'
+import { quotaProblems } from '../core/quota/compile.ts'
 import { explainTrust, mountPoints } from '../core/trust/explain.ts'
 import type { TrustSetting } from '../core/trust/problem.ts'
 import { podAddresses, probeExposure } from '../edge/exposure.ts'
 import { readGeneration } from '../edge/files/read-generation.ts'
 import { patternEngineFor } from '../edge/pattern-engine.ts'
 import { readTrustFiles } from '../edge/trust-source.ts'
-import { compileSettings } from '../live/settings.ts'
-import { addConfigOption, type ConfigFlags, readConfig, readTextFile } from './config-file.ts'
+import { addConfigOption, type ConfigFlags, readConfigParts, readTextFile } from './config-file.ts'
 import { CliError, type CliIo, complain, oneLine, styles } from './io.ts'
 
 interface CheckFlags extends ConfigFlags {
@@ -34,26 +37,40 @@ export function registerCheck(program: Command, io: CliIo): void {
 }
 
 async function check(flags: CheckFlags, io: CliIo): Promise<void> {
-  const loaded = readConfig(flags, io)
-  const { config } = loaded
-  const found = new Findings(loaded)
+  const parts = readConfigParts(flags, io)
+  const { config, loaded } = parts
+  const found = new Findings(parts)
   const recorded = flags.tools === undefined ? {} : recordedFrom(resolve(io.cwd, flags.tools))
-  const compiled = compileSettings(config, await patternEngineFor(config.policy))
-  if (compiled.ok)
-    for (const { path, message } of lintPolicy(compiled.value.policy, recorded)) found.warn(path, message)
-  else for (const { path, message } of compiled.error) found.fail(path, message)
-  const facts = await checkTrust(config.tls, found)
-  checkKeyFiles(config.audit, config.identity.jwt?.jwks, found)
-  if (flags.pod) await checkPod(loaded, found)
+  await checkPolicy(parts, recorded, found)
+  for (const { path, message } of quotaProblems(config.quotas ?? [])) found.fail(path, message)
+  const facts = config.tls === undefined ? [] : await checkTrust(config.tls, found)
+  checkKeyFiles(config.audit, config.identity?.jwt?.jwks, found)
+  if (flags.pod && config.upstream !== undefined) await checkPod(config.upstream, found)
 
   const { yellow } = styles(io.stderr, io.env)
   for (const problem of found.problems) complain(io, formatProblem(problem))
   for (const warning of found.warnings) complain(io, `${yellow('warning')}: ${formatProblem(warning)}`)
-  if (found.problems.length > 0) {
+  if (loaded === undefined || found.problems.length > 0) {
     io.stdout.write(`${counted(found.problems.length, 'problem')}, ${counted(found.warnings.length, 'warning')}\n`)
     io.exit(1)
   } else {
     io.stdout.write(summary(loaded, facts, found.warnings.length, flags.pod))
+  }
+}
+
+async function checkPolicy({ config: { policy }, rules }: Parts, recorded: Recorded, found: Findings): Promise<void> {
+  if (policy !== undefined) {
+    const compiled = compilePolicy(policy, await patternEngineFor(policy))
+    if (compiled.ok) for (const { path, message } of lintPolicy(compiled.value, recorded)) found.warn(path, message)
+    else for (const { path, message } of compiled.error) found.fail(path, message)
+    return
+  }
+  // Each by itself: whether it has its use beside the others cannot be said before those are right.
+  for (const [index, rule] of rules) {
+    const alone = { ...policySchema.parse({}), rules: [rule] }
+    const compiled = compilePolicy(alone, await patternEngineFor(alone))
+    if (compiled.ok) continue
+    for (const { path, message } of compiled.error) found.fail(path.replace('rules[0]', `rules[${index}]`), message)
   }
 }
 
@@ -71,21 +88,23 @@ function recordedFrom(path: string): Recorded {
   throw new CliError(1, `${path}: holds no list of tools; save the answer to tools/list as the server sends it`)
 }
 
+/** All that is wrong, beginning with what the reading itself has found. */
 class Findings {
-  readonly problems: ConfigProblem[] = []
+  readonly problems: ConfigProblem[]
   readonly warnings: ConfigProblem[] = []
-  readonly #loaded: Loaded
+  readonly #parts: Parts
 
-  constructor(loaded: Loaded) {
-    this.#loaded = loaded
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.problems = [...parts.problems]
   }
 
   fail(path: string, message: string): void {
-    this.problems.push(this.#loaded.problemAt(path, message))
+    this.problems.push(this.#parts.problemAt(path, message))
   }
 
   warn(path: string, message: string): void {
-    this.warnings.push(this.#loaded.problemAt(path, message))
+    this.warnings.push(this.#parts.problemAt(path, message))
   }
 }
 
@@ -125,7 +144,7 @@ function mountPointsHere(): Set<string> {
   }
 }
 
-function checkKeyFiles({ signingKey, digestKey }: AuditConfig, jwks: string | undefined, found: Findings): void {
+function checkKeyFiles(audit: AuditConfig | undefined, jwks: string | undefined, found: Findings): void {
   const check = (setting: string, path: string | undefined, judge: (text: Buffer) => string | undefined) => {
     if (path === undefined) return
     try {
@@ -135,10 +154,10 @@ function checkKeyFiles({ signingKey, digestKey }: AuditConfig, jwks: string | un
       found.fail(setting, `${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unreadable'})`)
     }
   }
-  check('audit.signingKey', signingKey, text =>
+  check('audit.signingKey', audit?.signingKey, text =>
     keyTypeOf(text) === 'ed25519' ? undefined : 'holds no Ed25519 private key in PEM',
   )
-  check('audit.digestKey', digestKey, text => (text.length >= 16 ? undefined : 'holds less than 16 bytes'))
+  check('audit.digestKey', audit?.digestKey, text => (text.length >= 16 ? undefined : 'holds less than 16 bytes'))
   check('identity.jwt.jwks', jwks !== undefined && !/^https?:/.test(jwks) ? jwks : undefined, text =>
     isKeySet(text) ? undefined : 'holds no JSON Web Key Set',
   )
@@ -161,8 +180,8 @@ function isKeySet(text: Buffer): boolean {
   }
 }
 
-async function checkPod({ config }: Loaded, found: Findings): Promise<void> {
-  for (const { address, port } of await probeExposure(config.upstream.target, podAddresses(), PROBE_MS)) {
+async function checkPod(upstream: UpstreamConfig, found: Findings): Promise<void> {
+  for (const { address, port } of await probeExposure(upstream.target, podAddresses(), PROBE_MS)) {
     found.fail(
       'upstream.url',
       `port ${port} is open on ${address}: everybody who reaches this pod gets past the sidecar; let the server listen on 127.0.0.1 only`,

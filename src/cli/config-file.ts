@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { formatProblem, type Loaded, loadConfig } from '../config/load.ts'
+import { loadParts, type Parts } from '../config/parts.ts'
 import { CliError, type CliIo } from './io.ts'
 
 export interface ConfigFlags {
@@ -29,10 +29,8 @@ export function readTextFile(path: string): string {
   }
 }
 
-/** A valid configuration, or every problem as a `CliError`, one line each. */
-export function readConfig(flags: ConfigFlags, io: Pick<CliIo, 'env' | 'cwd'>): Loaded {
+/** The configuration that was named: all of its problems, and what of it is valid by itself. */
+export function readConfigParts(flags: ConfigFlags, io: Pick<CliIo, 'env' | 'cwd'>): Parts {
   const path = configPath(flags, io)
-  const loaded = loadConfig(readTextFile(path), { path, env: io.env })
-  if (!loaded.ok) throw new CliError(1, loaded.error.map(formatProblem))
-  return loaded.value
+  return loadParts(readTextFile(path), { path, env: io.env })
 }

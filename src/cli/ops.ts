@@ -7,10 +7,13 @@ import { addSocketOptions, askOperations, callOperations, type SocketFlags, sock
 /** `mcp-sidecar drain`, `reload` and `health`: said to the running sidecar over its operations socket. */
 export function registerOps(program: Command, io: CliIo): void {
   addSocketOptions(program.command('drain'))
-    .description('let the running sidecar finish what is under way and end')
+    .description('let the running sidecar finish what is under way and take nothing new; SIGTERM ends the process')
     .action(async (flags: SocketFlags) => {
       await callOperations(flags, io, 'POST', '/drain')
-      io.stdout.write('draining: calls under way are finished, new ones are refused\n')
+      io.stdout.write(
+        'draining: not ready now; after the lame-duck time nothing new is accepted, and calls under way\n',
+      )
+      io.stdout.write('have the grace to end; the process waits for SIGTERM\n')
     })
 
   addSocketOptions(program.command('reload'))
@@ -19,8 +22,9 @@ export function registerOps(program: Command, io: CliIo): void {
     )
     .action(async (flags: SocketFlags) => {
       const answer = (await callOperations(flags, io, 'POST', '/reload')) as unknown as { outcomes: ReloadOutcome[] }
-      for (const { what, result, generation, problems } of answer.outcomes) {
+      for (const { what, result, generation, problems, waiting } of answer.outcomes) {
         io.stdout.write(`${what}: ${WORDS[result]}, generation ${generation}\n`)
+        if (waiting.length > 0) io.stdout.write(`${what}: ${waiting.join(', ')} will change at the next start\n`)
         for (const problem of problems) complain(io, `${what}: ${problem}`)
         if (result === 'kept') io.exit(1)
       }

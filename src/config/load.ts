@@ -38,14 +38,35 @@ export interface Loaded {
  * that is wrong is told at once, in the order of the file; nothing is told of the contents of the environment.
  */
 export function loadConfig(text: string, origin: ConfigOrigin): Result<Loaded, ConfigProblem[]> {
+  const { loaded, problems } = readConfiguration(text, origin)
+  return loaded === undefined ? err([...problems]) : ok(loaded)
+}
+
+/** What a text says, and all that is wrong with it. */
+export interface Reading extends Pick<Loaded, 'problemAt' | 'conceal'> {
+  /** As it was parsed: unvalidated, `${NAME}` replaced, the policy file put in its place. */
+  readonly value: JsonObject
+  readonly problems: readonly ConfigProblem[]
+  /** The whole, when nothing is wrong with it. */
+  readonly loaded: Loaded | undefined
+}
+
+/** The same for those who go on with what is left when something is wrong. */
+export function readConfiguration(text: string, origin: ConfigOrigin): Reading {
   const file = resolve(origin.path)
   const source = readSource(text, file, origin.env)
-  if (!isObject(source.value) || !isObject(source.written)) {
-    if (source.problems.length > 0) return err([...source.problems])
-    return err([{ path: '', file, line: 1, column: 1, message: 'expected a map of settings' }])
-  }
   const policy = policySource(source, file, origin)
   const sources = policy ? [source, policy.source] : [source]
+  const reporter = new Reporter(file, sources)
+  const speaking = {
+    problemAt: (path: string, message: string) => reporter.problem({ path, message }),
+    conceal: (concealed: string) => reporter.conceal(concealed),
+  }
+  if (!isObject(source.value) || !isObject(source.written)) {
+    const noMap = { path: '', file, line: 1, column: 1, message: 'expected a map of settings' }
+    const problems = source.problems.length > 0 ? source.problems : [noMap]
+    return { value: {}, problems, loaded: undefined, ...speaking }
+  }
   const value = policy ? { ...source.value, policy: policy.source.value } : source.value
   const written = policy ? { ...source.written, policy: policy.source.written } : source.written
 
@@ -53,16 +74,16 @@ export function loadConfig(text: string, origin: ConfigOrigin): Result<Loaded, C
   // An unset variable leaves an empty text behind; what the schema says of that would only repeat it.
   const told = new Set(sources.flatMap(({ problems }) => problems.map(problem => problem.path)))
   const findings = [...findingsOf(parsed.error, value), ...crossChecks(value)].filter(({ path }) => !told.has(path))
-  const reporter = new Reporter(file, sources)
   const problems = [...sources.flatMap(({ problems }) => problems), ...once(findings).map(reporter.problem)]
-  if (!parsed.success || problems.length > 0) return err(inOrder(problems, file))
-  return ok({
+  if (!parsed.success || problems.length > 0)
+    return { value, problems: inOrder(problems, file), loaded: undefined, ...speaking }
+  const loaded = {
     config: withAbsolutePaths(parsed.data, dirname(file)),
     files: policy ? [file, policy.file] : [file],
     written,
-    problemAt: (path, message) => reporter.problem({ path, message }),
-    conceal: text => reporter.conceal(text),
-  })
+    ...speaking,
+  }
+  return { value, problems, loaded, ...speaking }
 }
 
 /** A policy in a file of its own, validated as strictly; paths in problems begin with `policy`. */
@@ -275,19 +296,19 @@ function inOrder(problems: readonly ConfigProblem[], file: string): ConfigProble
 }
 
 /** Files are named relative to the file that names them, whatever folder the process was started in. */
-function withAbsolutePaths(config: Config, folder: string): Config {
+export function withAbsolutePaths<T extends Partial<Config>>(config: T, folder: string): T {
   const at = (path: string) => resolve(folder, path)
   const maybe = (path: string | undefined) => (path === undefined ? undefined : at(path))
   const { tls, audit, identity } = config
-  const isUrl = identity.jwt !== undefined && /^https?:/.test(identity.jwt.jwks)
+  const jwt = identity?.jwt
+  const isFile = jwt !== undefined && !/^https?:/.test(jwt.jwks)
   return {
     ...config,
-    tls: { ...tls, cert: at(tls.cert), key: maybe(tls.key), clientCa: at(tls.clientCa), crl: maybe(tls.crl) },
-    audit: { ...audit, signingKey: maybe(audit.signingKey), digestKey: maybe(audit.digestKey) },
-    identity:
-      identity.jwt === undefined || isUrl
-        ? identity
-        : { ...identity, jwt: { ...identity.jwt, jwks: at(identity.jwt.jwks) } },
+    ...(tls && {
+      tls: { ...tls, cert: at(tls.cert), key: maybe(tls.key), clientCa: at(tls.clientCa), crl: maybe(tls.crl) },
+    }),
+    ...(audit && { audit: { ...audit, signingKey: maybe(audit.signingKey), digestKey: maybe(audit.digestKey) } }),
+    ...(isFile && { identity: { ...identity, jwt: { ...jwt, jwks: at(jwt.jwks) } } }),
   }
 }
 

@@ -27,7 +27,7 @@ const argument = z.strictObject({
     .describe('RE2 expression that the whole argument matches.'),
 })
 
-const rule = z.strictObject({
+export const ruleSchema = z.strictObject({
   id: label("the rule's id").describe('What the rule is called in answers, audit lines and metrics.'),
   effect: oneOf(['allow', 'deny']).describe('A deny that matches always wins over any allow.'),
   shadow: boolean().prefault(false).describe('The rule is recorded as if it counted, and does not count.'),
@@ -66,5 +66,5 @@ export const policySchema = z.strictObject({
   refusals: oneOf(['in-band', 'http'])
     .prefault('in-band')
     .describe('in-band: refusals by policy and quota are JSON-RPC errors with HTTP 200. http: they are 403 and 429.'),
-  rules: list(rule, 10_000).default([]).describe('The rules; their order does not matter.'),
+  rules: list(ruleSchema, 10_000).default([]).describe('The rules; their order does not matter.'),
 }) satisfies z.ZodType<PolicyConfig>

@@ -8,7 +8,7 @@ import { json, type PlainAnswer, type PlainHandler, type PlainRequest, plainList
 
 /** What the operations socket can ask of the sidecar; `sidecar.ts` hands these in. */
 export interface OperationsHandlers {
-  /** Begins to drain and returns at once; the process ends by itself. */
+  /** Begins to drain and returns at once; the process stays until SIGTERM. */
   drain(): void
   /** Reads everything again that can be reloaded, and says of each what came of it. */
   reload(): Promise<readonly ReloadOutcome[]>
@@ -25,6 +25,8 @@ export interface ReloadOutcome {
   readonly result: 'loaded' | 'kept' | 'unchanged'
   readonly generation: number
   readonly problems: readonly string[]
+  /** Settings that the file has otherwise than they are in force; they take effect at the next start. */
+  readonly waiting: readonly string[]
 }
 
 export interface QuotaQuery {

@@ -35,7 +35,7 @@ export function readiness(standing: Standing): Check[] {
       name: 'config',
       ok: settings.result !== 'kept',
       informational: true,
-      detail: [`generation ${settings.generation}`, ...settings.problems].join('; '),
+      detail: [`generation ${settings.generation}`, ...settings.problems, ...waitingDetail(settings)].join('; '),
     },
     { name: 'audit', ok: audit === 'open', detail: audit },
     { name: 'upstream', ok: upstream.up === true, detail: upstreamDetail(upstream) },
@@ -51,6 +51,10 @@ export function startupChecks(checks: readonly Check[]): Check[] {
 
 export function isGood(check: Check): boolean {
   return check.ok || check.informational === true
+}
+
+function waitingDetail({ waiting }: SettingsOutcome): string[] {
+  return waiting.length === 0 ? [] : [`${waiting.join(', ')} will change at the next start`]
 }
 
 function upstreamDetail({ url, up, exposed }: Standing['upstream']): string {

@@ -2,7 +2,7 @@ import { describeConfig } from '../config/describe.ts'
 import type { JsonObject } from '../core/json.ts'
 import { Live } from '../live/live.ts'
 import type { Settings } from '../live/settings.ts'
-import { needsRestart, type ReadSettings, readSettings } from './config-source.ts'
+import { type ReadSettings, readSettings } from './config-source.ts'
 import { type FileWatch, watchFiles } from './files/watch-files.ts'
 
 /** What came of one reading of the configuration. */
@@ -11,24 +11,25 @@ export interface SettingsOutcome {
   readonly result: 'loaded' | 'kept' | 'unchanged'
   readonly generation: number
   readonly problems: readonly string[]
-  /** Settings that differ and take effect only at the next start. */
+  /** Settings that the file has otherwise than they are in force; they take effect at the next start. */
   readonly waiting: readonly string[]
 }
 
 export interface SettingsSourceOptions {
   readonly path: string
   readonly env: Readonly<Record<string, string | undefined>>
-  /** Called for each new generation, and for each reading that was not fit for use. */
-  readonly onOutcome: (outcome: SettingsOutcome & { result: 'loaded' | 'kept' }) => void
+  /** Called after each reading. */
+  readonly onOutcome: (outcome: SettingsOutcome) => void
 }
 
 /**
- * Follows the configuration file and what it names, and publishes each valid one as one compiled value. What is not
- * valid is reported and changes nothing.
+ * Follows the configuration file and what it names, and publishes each valid one as one compiled value: what may change
+ * as it is read, and what waits for the next start as it is in force. What is not valid is reported and changes nothing.
  */
 export class SettingsSource {
   readonly live: Live<Settings>
   readonly #options: SettingsSourceOptions
+  /** What is in force, in the words of the file. */
   #loaded: ReadSettings['loaded']
   #watch: FileWatch | undefined
   #last: SettingsOutcome = { result: 'loaded', generation: 1, problems: [], waiting: [] }
@@ -56,16 +57,14 @@ export class SettingsSource {
 
   /** Reads the files now (SIGHUP, `POST /reload`, or because they have changed). */
   async reload(): Promise<SettingsOutcome> {
-    const next = await readSettings(this.#options.path, this.#options.env)
+    const next = await readSettings(this.#options.path, this.#options.env, this.#loaded)
     const { generation, value: before } = this.live.current()
     if (!next.ok) return this.#tell({ result: 'kept', generation, problems: next.error, waiting: [] })
-    const { settings, loaded } = next.value
+    const { settings, loaded, waiting } = next.value
     this.#loaded = loaded
     if (JSON.stringify(settings.config) === JSON.stringify(before.config)) {
-      this.#last = { result: 'unchanged', generation, problems: [], waiting: [] }
-      return this.#last
+      return this.#tell({ result: 'unchanged', generation, problems: [], waiting })
     }
-    const waiting = needsRestart(before, settings)
     const published = this.live.publish(settings)
     return this.#tell({ result: 'loaded', generation: published.generation, problems: [], waiting })
   }
@@ -79,7 +78,7 @@ export class SettingsSource {
     await this.#watch?.stop()
   }
 
-  #tell(outcome: SettingsOutcome & { result: 'loaded' | 'kept' }): SettingsOutcome {
+  #tell(outcome: SettingsOutcome): SettingsOutcome {
     this.#last = outcome
     this.#options.onOutcome(outcome)
     return outcome

@@ -83,6 +83,68 @@ test('policy and certificates are told together', async () => {
   ])
 })
 
+/** The paths of all problems, warnings left out. */
+const pathsOf = (told: readonly string[]): string[] =>
+  told.filter(line => !line.includes(' warning: ')).map(line => line.split(' ')[2]?.replace(/:$/, '') ?? '')
+
+test('a fault in one section hides nothing of another', async () => {
+  const { code, stdout, told } =
+    await check(`tls: { cert: pki/none.crt, key: pki/server/tls.key, clientCa: pki/none.ca }
+peers: [{ name: gateway, match: { uri: "spiffe://example.org/ns/gateway/sa/kong" } }]
+policy:
+  default: dny
+  rules:
+    - { id: readers, effect: allow, tools: ["a"], args: { q: { pattern: "(" } } }
+    - { id: readers, effect: alow }
+    - { id: writers, effect: allow, tools: ["b"], args: { q: { min: 3, max: 2 } } }
+quotas: [{ name: q, key: user, windows: [{ limit: 0, per: 1m }] }]
+audit: { signingKey: pki/ca.crt, digestKey: pki/none.key }
+identity: { jwt: { issuer: "https://idp", audience: a, jwks: pki/ca.crt } }
+limits: { bdy: 1MiB }
+nonsense: 1
+`)
+  expect(code).toBe(1)
+  expect(pathsOf(told)).toEqual([
+    'policy.default',
+    'policy.rules[1].id',
+    'policy.rules[1].effect',
+    'quotas[0].windows[0].limit',
+    'limits.bdy',
+    'nonsense',
+    'policy.rules[0].args.q.pattern',
+    'policy.rules[2].args.q.max',
+    'tls.cert',
+    'tls.clientCa',
+    'audit.signingKey',
+    'audit.digestKey',
+    'identity.jwt.jwks',
+  ])
+  expect(told).toContainEqual(expect.stringMatching(/sidecar\.yaml:6:73: policy\.rules\[0\]\.args\.q\.pattern: /))
+  expect(stdout).toMatch(/^13 problems, \d+ warnings?\n$/)
+})
+
+test('what a section names is not looked at when the section itself is wrong', async () => {
+  const text = SOUND.replace('server/tls.crt', 'none.crt').replace('tls: {', 'tls: { minVersion: TLSv1.1,')
+  const { stdout, told } = await check(`${text}audit: { signingKey: "\${UNSET_KEY}" }\n`)
+  expect(pathsOf(told)).toEqual(['tls.minVersion', 'audit.signingKey'])
+  expect(stdout).toBe('2 problems, 0 warnings\n')
+})
+
+test.each([
+  ['a text that is no YAML', 'tls: {', 'sidecar.yaml:1:7: not valid YAML'],
+  ['a text that is no map', '- tls', 'sidecar.yaml:1:1: expected a map of settings'],
+])('%s is one problem', async (_, text, want) => {
+  const { code, stdout, told } = await check(text)
+  expect([code, told.length, stdout]).toEqual([1, 1, '1 problem, 0 warnings\n'])
+  expect(told[0]).toContain(want)
+})
+
+test('a policy file that cannot be read hides nothing of the certificates', async () => {
+  const text = SOUND.replace(/policy: .*/, 'policy: { file: none.yaml }').replace('server/tls.crt', 'none.crt')
+  const { told } = await check(text)
+  expect(pathsOf(told)).toEqual(['policy.file', 'tls.cert'])
+})
+
 test('what is legal and yet hardly meant is a warning', async () => {
   cpSync(join(folder, 'pki/ca.crt'), join(folder, 'pki/server/ca.crt'))
   const { code, told } = await check(SOUND.replace('pki/ca.crt', 'pki/server/ca.crt'))

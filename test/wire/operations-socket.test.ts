@@ -107,13 +107,19 @@ describe('the commands', () => {
     await serve({ drain: () => drains++ })
     const { code, stdout } = await cli(['drain', '--socket', path])
     expect({ code, drains }).toEqual({ code: 0, drains: 1 })
-    expect(stdout).toBe('draining: calls under way are finished, new ones are refused\n')
+    expect(stdout).toMatch(/^draining: .*nothing new is accepted.*\n.*the process waits for SIGTERM\n$/)
   })
 
   test('reload says what was loaded and why something was kept', async () => {
     const outcomes: ReloadOutcome[] = [
-      { what: 'trust', result: 'loaded', generation: 3, problems: [] },
-      { what: 'config', result: 'kept', generation: 2, problems: ['sidecar.yaml:1:1: peers: must be given'] },
+      { what: 'trust', result: 'loaded', generation: 3, problems: [], waiting: [] },
+      {
+        what: 'config',
+        result: 'kept',
+        generation: 2,
+        problems: ['sidecar.yaml:1:1: peers: must be given'],
+        waiting: [],
+      },
     ]
     await serve({ reload: async () => outcomes })
     expect(await cli(['reload', '--socket', path])).toEqual({

@@ -157,7 +157,7 @@ describe('another configuration', () => {
     )
     running.rewrite(config => {
       delete (config['policy'] as Record<string, unknown>)['rulez']
-      config['quotaHeaders'] = 'never'
+      config['audit'] = { args: 'digest' }
     })
     expect(await eventually(() => running.lines.find(entry => entry['event'] === 'config.reloaded'))).toMatchObject({
       sidecar: { config: 2 },
