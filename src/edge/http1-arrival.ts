@@ -63,10 +63,8 @@ export class Http1Arrival implements Arrival, Reply {
     if (this.#declaredBytes > limitBytes) this.#body.refuse({ reason: 'message_too_large', limitBytes })
     if (!this.#body.isWhole && (this.isGone || http.socket.destroyed)) this.#body.refuse(CUT_OFF)
     const body = this.#body.read(limitBytes, http.options.deadlines.bodyMs)
-    if (body instanceof Promise) {
-      if (this.#expectsContinue) http.socket.write('HTTP/1.1 100 Continue\r\n\r\n')
-      http.readOn()
-    }
+    if (body instanceof Promise && this.#expectsContinue) http.socket.write('HTTP/1.1 100 Continue\r\n\r\n')
+    http.readOn()
     return body
   }
 
@@ -76,7 +74,8 @@ export class Http1Arrival implements Arrival, Reply {
 
   /** @internal A piece of the body has come. */
   take(piece: Buffer): void {
-    if (!this.#body.take(piece)) this.#http.hold()
+    // Of anything but a POST nobody asks for it. Not held: a socket that is paused does not tell that its client has left.
+    if (this.method === 'POST' && !this.#body.take(piece)) this.#http.hold()
   }
 
   /** @internal The whole request has been read. */
@@ -215,7 +214,7 @@ export class Http1Arrival implements Arrival, Reply {
       this.#closeAfter = true
       this.#body.refuse(CUT_OFF)
     }
-    this.#isLast = this.#closeAfter || !this.#keepAlive || this.connection.retiring
+    this.#isLast = this.#closeAfter || !this.#keepAlive || this.connection.retiring || this.#http.isDeaf
     return `${text}Date: ${httpDate()}\r\n${this.#isLast ? 'Connection: close\r\n' : this.#http.stays}\r\n`
   }
 
@@ -223,9 +222,9 @@ export class Http1Arrival implements Arrival, Reply {
   sent(): void {
     this.#readByMono = NEVER
     if (this.isGone) return
-    const { socket } = this.#http
-    const isRead = this.#body.isWhole
-    if (!this.#isLast) return this.#http.answered(false)
+    const { socket, isDeaf } = this.#http
+    const isRead = this.#body.isWhole && !isDeaf
+    if (!this.#isLast && !isDeaf) return this.#http.answered(false)
     this.#http.answered(true)
     if (isRead) socket.destroySoon()
     else {

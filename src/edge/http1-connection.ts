@@ -21,7 +21,7 @@ export interface Http1Options {
 
 /**
  * HTTP/1.1 on one verified connection: one request at a time, in the order in which they came. What a client sends before
- * it has its answer waits here, at most `MOST_WAITING`, and then in its own kernel.
+ * it has its answer waits here, at most `MOST_WAITING`, and then in its own kernel, but not for long: see `MOST_PAUSED_MS`.
  *
  * A request is read when its turn has come, and not before: of a crowd that asks at once there is nothing but bytes until
  * then. What is made of them would grow old while it waits, and cost a collection of the old.
@@ -44,12 +44,13 @@ export class Http1Connection implements RequestParts {
   #waitingBytes = 0
   #isInTurn = false
   #isPaused = false
+  #pausedMono = 0
   /** As much of a body has come as is kept for somebody who may never ask for it. */
   #isHeld = false
   #isGone = false
   #isOver = false
-  /** The framing of a body was not understood: what comes after it means nothing. */
-  #isDeaf = false
+  /** @internal What still comes is thrown away: the framing of a body was not understood, or too much was sent ahead. */
+  isDeaf = false
   /** When the last answer was over, or a head began; at first when the connection was opened. */
   #sinceMono = performance.now()
   #isFirst = true
@@ -91,11 +92,23 @@ export class Http1Connection implements RequestParts {
   /** Called by the connection now and then. */
   checkTime(nowMono: number): void {
     if (this.#isOver || this.#isInTurn) return
-    if (this.#current !== undefined) return this.#current.checkTime(nowMono)
+    if (this.#current !== undefined) {
+      if (this.#isPaused && !this.#isHeld) this.#checkPaused(nowMono)
+      return this.#current.checkTime(nowMono)
+    }
     const { headersMs, idleMs } = this.options
     if (this.#isFirst || !this.#reader.isBetween) {
       if (nowMono - this.#sinceMono >= headersMs) this.#refuse({ reason: 'request_timeout', waitedMs: headersMs }, 408)
     } else if (nowMono - this.#sinceMono >= idleMs + IDLE_MARGIN_MS) this.#end()
+  }
+
+  /** Behind the same call for too long: what was sent ahead is not done, and the connection ends with the answer. */
+  #checkPaused(nowMono: number): void {
+    if (nowMono - Math.max(this.#pausedMono, this.#sinceMono) < MOST_PAUSED_MS) return
+    this.isDeaf = true
+    this.#waiting = undefined
+    this.#waitingBytes = 0
+    this.#resume()
   }
 
   /** @internal Nobody has asked for the body yet, and much of it has come. */
@@ -104,19 +117,21 @@ export class Http1Connection implements RequestParts {
     this.#pause()
   }
 
-  /** @internal The body has been asked for, and more of it may come. */
+  /** @internal The body has been asked for: nothing of it is held back, and whoever leaves is noticed. */
   readOn(): void {
     this.#isHeld = false
     this.#resume()
   }
 
   #pause(): void {
-    if (!this.#isPaused) this.#socket.pause()
+    if (this.#isPaused) return
+    this.#socket.pause()
     this.#isPaused = true
+    this.#pausedMono = performance.now()
   }
 
   #resume(): void {
-    if (!this.#isPaused || this.#isHeld || this.#waiting !== undefined) return
+    if (!this.#isPaused || this.#isHeld || this.#waitingBytes > MOST_WAITING) return
     this.#isPaused = false
     this.#socket.resume()
   }
@@ -125,6 +140,8 @@ export class Http1Connection implements RequestParts {
   answered(last: boolean): void {
     this.#current = undefined
     this.#sinceMono = performance.now()
+    // The request was whole: what is not listened to is what was sent ahead.
+    if (this.isDeaf && this.#reader.isWhole) this.connection.retiredFor ??= 'TOO_MUCH_SENT_AHEAD'
     this.connection.requestOver()
     // A connection that was told to go while it answered has just ended: what waits would be done and never answered.
     if (last || !this.#socket.writable) {
@@ -140,7 +157,7 @@ export class Http1Connection implements RequestParts {
 
   #onData(chunk: Buffer): void {
     // What crosses our end of the connection must not be done either; its client sees that it was not taken.
-    if (this.#isOver || this.#isDeaf || !this.#socket.writable) return
+    if (this.#isOver || this.isDeaf || !this.#socket.writable) return
     const isBetween = this.#current === undefined && this.#waiting === undefined && this.#reader.isBetween
     if (isBetween && !this.#isFirst) this.#sinceMono = performance.now()
     if (this.#waiting === undefined) this.#waiting = [chunk]
@@ -170,7 +187,7 @@ export class Http1Connection implements RequestParts {
 
   /** Reads until nothing waits or a request has to be answered first. */
   #readWaiting(): void {
-    while (this.#waiting !== undefined && !this.#isOver && !this.#isDeaf) {
+    while (this.#waiting !== undefined && !this.#isOver && !this.isDeaf) {
       if (this.#current !== undefined && this.#reader.isWhole) break
       const chunk = this.#waiting[0] as Buffer
       const read = this.#reader.feed(chunk, 0, this)
@@ -203,7 +220,7 @@ export class Http1Connection implements RequestParts {
     const cut = this.#current
     if (cut !== undefined) {
       // The request is known and its body is not to be read: it has an exchange of its own, which tells of it.
-      this.#isDeaf = true
+      this.isDeaf = true
       cut.cutOff(refusal)
       // It may be as new as its fault.
       if (this.#isNew) this.#tell(cut)
@@ -251,6 +268,11 @@ export class Http1Connection implements RequestParts {
 
 /** Requests that a client has sent ahead; beyond this it has to wait. */
 const MOST_WAITING = 64 * 1024
+/**
+ * How long it has to wait behind one call. A socket that is paused does not tell that its client has left: the call would
+ * go on for nobody, a stream for an hour. Most calls are over in this time, and gateways send nothing ahead.
+ */
+const MOST_PAUSED_MS = 10_000
 /** A client may send them byte by byte, and what there is of a piece besides its bytes is a few hundred more. */
 const MOST_PIECES = 32
 /** So that a client which keeps to the `Keep-Alive` it was told never meets a connection that is just closing. */

@@ -4,6 +4,7 @@ import { performance } from 'node:perf_hooks'
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
 import type { LimitsConfig, SocketAddress } from '../config/config.ts'
 import type { ConnectionFacts } from '../core/audit/exchange.ts'
+import { HEAD_LIMIT } from '../core/http1/answer-reader.ts'
 import type { ClientCertificate } from '../core/identity/caller.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
@@ -102,7 +103,8 @@ export class Listener {
       rejectUnauthorized: false,
       handshakeTimeout: deadlines.handshakeMs,
       maxHeaderListPairs: 200,
-      maxSendHeaderBlockLength: limits.headerBytes,
+      // For whatever head the server may send, with what HTTP/2 and we put to it: Node ends the whole session over a larger one.
+      maxSendHeaderBlockLength: 2 * HEAD_LIMIT,
       maxSessionInvalidFrames: 10,
       maxSessionRejectedStreams: 20,
       streamResetBurst: 100,

@@ -19,7 +19,7 @@ export interface Arrival {
   readonly isBodyRead: boolean
   /** Whatever is to be known of the head is known: `rawHeaders` is empty from now on. */
   forgetHead(): void
-  /** Reads the body once, whole; without waiting when it is here already. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
+  /** Reads the body of a POST once, whole; without waiting when it is here already. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
   readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>>
 }
 

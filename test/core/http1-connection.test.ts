@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
-import { beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Connection } from '../../src/edge/connection.ts'
 import type { Http1Arrival } from '../../src/edge/http1-arrival.ts'
 import { Http1Connection } from '../../src/edge/http1-connection.ts'
@@ -139,4 +139,108 @@ test('a connection that is told to go while half a head has come ends all the sa
   await turns()
   expect(socket.writableEnded).toBe(true)
   expect(arrivals).toEqual([])
+})
+
+/** As it comes out of the TLS layer. */
+function send(text: string): void {
+  for (let at = 0; at < text.length; at += 16_384) socket.push(text.slice(at, at + 16_384))
+}
+
+describe('a client that leaves is noticed', () => {
+  const leave = async (): Promise<string | undefined> => {
+    let why: string | undefined
+    const [arrival] = arrivals
+    if (arrival !== undefined) arrival.listener = { drained() {}, left: reason => void (why = reason) }
+    socket.push(null)
+    await turns()
+    return why
+  }
+
+  test.each(['GET', 'DELETE'])('behind a large body of its %s, for which nobody asks', async method => {
+    send(request('/1', 'x'.repeat(200_000)).replace('POST', method))
+    await turns()
+    expect(await leave()).toBe('the client left')
+  })
+
+  test('behind a large body that has come whole before it was asked for', async () => {
+    send(request('/1', 'x'.repeat(70_000)))
+    await turns()
+    expect(arrivals[0]?.readBody(100_000)).toMatchObject({ ok: true })
+    expect(await leave()).toBe('the client left')
+  })
+
+  test('behind a small part of what it has sent ahead', async () => {
+    send(request('/1') + request('/2', 'x'.repeat(60_000)))
+    await turns()
+    expect(await leave()).toBe('the client left')
+  })
+})
+
+describe('more than is taken has been sent ahead', () => {
+  const AHEAD = request('/2', 'x'.repeat(200_000))
+  let pastMs = 0
+  const passTime = async (ms: number): Promise<void> => {
+    pastMs += ms
+    connection.checkTime(performance.now(), { maxMs: undefined, graceMs: 0 })
+    await turns()
+  }
+
+  beforeEach(() => {
+    pastMs = 0
+    const now = performance.now.bind(performance)
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + pastMs)
+  })
+  afterEach(() => void vi.restoreAllMocks())
+
+  test('a client that leaves is noticed after some time', async () => {
+    send(request('/1') + AHEAD)
+    await turns()
+    socket.push(null)
+    await passTime(9000)
+    expect(arrivals[0]?.isGone).toBe(false)
+    await passTime(2000)
+    expect(arrivals[0]?.isGone).toBe(true)
+    expect(connection.retiredFor).toBeUndefined()
+  })
+
+  test('a call that takes longer is answered, and the connection ends with it', async () => {
+    send(request('/1') + AHEAD)
+    await turns()
+    await passTime(11_000)
+    send(AHEAD)
+    await turns()
+    answer(arrivals[0])
+    await turns()
+    expect(socket.written).toMatch(/^HTTP\/1\.1 200 [\s\S]*Connection: close[\s\S]*ok$/)
+    expect([socket.writableEnded, connection.retiredFor]).toEqual([true, 'TOO_MUCH_SENT_AHEAD'])
+    expect(arrivals.map(({ target }) => target)).toEqual(['/1'])
+  })
+
+  test('the connection ends with a stream that had begun before', async () => {
+    send(request('/1'))
+    await turns()
+    arrivals[0]?.head(200, [], true)
+    await passTime(60_000)
+    send(AHEAD)
+    await turns()
+    await passTime(11_000)
+    expect(socket.writableEnded).toBe(false)
+    arrivals[0]?.end()
+    await turns()
+    expect([socket.writableEnded, connection.retiredFor]).toEqual([true, 'TOO_MUCH_SENT_AHEAD'])
+  })
+
+  test('calls that are each over before that are all done', async () => {
+    const targets = ['/1', '/2', '/3', '/4', '/5']
+    send(targets.map(target => request(target, 'x'.repeat(50_000))).join(''))
+    await turns()
+    for (let i = 0; i < targets.length; i++) {
+      await passTime(9000)
+      expect(arrivals[i]?.readBody(100_000)).toMatchObject({ ok: true })
+      answer(arrivals[i])
+      await turns()
+    }
+    expect(arrivals.map(({ target }) => target)).toEqual(targets)
+    expect([socket.writableEnded, connection.retiredFor]).toEqual([false, undefined])
+  })
 })

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { AnswerScan } from '../../src/core/mcp/answer-scan.ts'
 import type { SeenMessage } from '../../src/core/mcp/seen-message.ts'
 
@@ -46,6 +46,17 @@ test.each([
     answer: `{"id":1,"error":{"code":1,"message":"${'\\n'.repeat(511)}x\\u00e9"}}`,
     want: { errorMessage: `${'\n'.repeat(511)}x` },
   },
+  {
+    answer: `{"id":1,"error":{"code":1,"message":"${'m'.repeat(1023)}\\n"}}`,
+    want: { errorMessage: 'm'.repeat(1023) },
+  },
+  { answer: '{"id":1,"error":{"code":1,"message":"a\\tb\\xc"}}', want: { errorMessage: 'a\\tb\\xc' } },
+  { answer: '{"id":1,"error":{"code":1,"message":"a\\u12"}}', want: { errorMessage: 'a\\u12' } },
+  { answer: '{"id":1,"error":{"code":1,"message":"a\\n\u0007"}}', want: { errorMessage: 'a\\n\u0007' } },
+  {
+    answer: `{"id":1,"error":{"code":1,"message":"${'\\x'.repeat(600)}"}}`,
+    want: { errorMessage: '\\x'.repeat(512) },
+  },
 ])('$answer', ({ answer, want }) => {
   const [seen, ...more] = scanned(answer)
   expect(seen).toMatchObject(want)
@@ -74,6 +85,17 @@ test.each([
 test('the messages of a batch are seen one by one', () => {
   const seen = scanned('[{"id":1,"result":{}},{"id":2,"error":{"code":5,"message":"m"}},7,{"method":"x"}]')
   expect(seen.map(one => one.kind)).toEqual(['result', 'error', 'notification'])
+})
+
+test('names full of escapes that are none are read no more than once each', () => {
+  const name = '\\x'.repeat(500)
+  const members = Array.from({ length: 20 }, () => `"${name}":1`).join(',')
+  const parse = vi.spyOn(JSON, 'parse')
+  const [seen] = scanned(`{${members},"id":1,"result":{}}`)
+  const calls = parse.mock.calls.length
+  parse.mockRestore()
+  expect(seen).toMatchObject({ kind: 'result', id: 1 })
+  expect(calls).toBeLessThanOrEqual(20)
 })
 
 describe('any answer, cut anywhere', () => {

@@ -99,7 +99,6 @@ describe('files are short enough to be read', () => {
     'src/sidecar.ts': 'the composition root: every part is named once, in the order in which it starts',
     'src/journey/relay.ts': 'one answer from head to end is one state, which no two files could hold together',
     'src/core/audit/record.ts': 'the audit line, member by member in the order in which it is read',
-    'src/core/mcp/answer-scan.ts': 'one pass over the bytes of an answer',
     'src/core/mcp/strict-json.ts': 'one pass over the bytes of a message',
     'src/edge/pki.ts': 'certificates of every kind that the development CA makes',
   }

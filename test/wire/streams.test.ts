@@ -58,6 +58,17 @@ describe('an event stream', () => {
     })
   })
 
+  test('that has nothing to say is cancelled as well when its client leaves, also behind a body that nobody wants', async () => {
+    const { running, upstream } = await ticking(60_000)
+    const peer = await rawPeer(running)
+    const bytes = requestHead('GET', { 'Content-Length': '200000' }) + 'x'.repeat(150_000)
+    await new Promise(taken => peer.socket.write(bytes, taken))
+    await eventually(() => upstream.seen.length === 1)
+    peer.socket.destroy()
+    await eventually(() => upstream.cancelled.length === 1)
+    await eventually(() => [...running.sidecar.connections()].length === 0)
+  })
+
   test('whose client is gone as soon as it has asked leaves one line, and nothing open', async () => {
     const { running } = await ticking(20)
     const body = toolCall('count')

@@ -20,7 +20,8 @@ export interface AnswerParts {
 
 export type AnswerFault = Fault
 
-const HEAD_LIMIT = 64 * 1024
+/** Most bytes of an answer's head. */
+export const HEAD_LIMIT = 64 * 1024
 const HEAD_TOO_LARGE = `head larger than ${HEAD_LIMIT} bytes`
 const LINE_LIMIT = 256
 const INTERIM_LIMIT = 16

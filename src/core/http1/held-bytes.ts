@@ -13,7 +13,8 @@ const EMPTY = Buffer.alloc(0)
 
 /**
  * Takes heads and lines out of chunks that end anywhere. What has not ended yet is held; the space for it grows by
- * doubling, so that a head which drips byte by byte costs linear time.
+ * doubling, so that a head which drips byte by byte costs linear time. With what is taken it goes: a connection may live
+ * for days, and would keep the space of its largest head.
  */
 export class HeldBytes {
   #held: Buffer = EMPTY
@@ -46,7 +47,7 @@ export class HeldBytes {
     const end = held.indexOf(HEAD_END, Math.max(0, before - 3))
     if (end < 0) return held.length >= most ? tooLarge : undefined
     if (end > limit) return tooLarge
-    this.#bytes = 0
+    this.clear()
     return { text: held.toString('latin1', 0, end), next: at + end + 4 - before }
   }
 
@@ -60,7 +61,7 @@ export class HeldBytes {
     if (this.#bytes > 0) {
       this.#hold(chunk, at, lf)
       line = this.#held.subarray(0, this.#bytes)
-      this.#bytes = 0
+      this.clear()
     }
     if (line.length === 0 || line[line.length - 1] !== CR) return 'line ends without CR'
     const text = line.toString('latin1', 0, line.length - 1)

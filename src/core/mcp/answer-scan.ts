@@ -1,3 +1,4 @@
+import { smallInteger, unescaped } from './json-scalars.ts'
 import {
   BATCH,
   Draft,
@@ -293,14 +294,16 @@ export class AnswerScan {
 
   #take(bytes: Buffer, start: number, end: number, isString: boolean): string {
     let text: string
+    let isCut = end - start > MOST_KEPT
     if (this.#parts.length === 0) text = bytes.toString('utf8', start, Math.min(end, start + MOST_KEPT))
     else {
       this.#keep(bytes, start, end)
+      isCut = this.#length === MOST_KEPT
       text = Buffer.concat(this.#parts).toString('utf8')
       this.#parts = []
       this.#length = 0
     }
-    return isString && text.includes('\\') ? unescaped(text) : text
+    return isString && text.includes('\\') ? unescaped(text, isCut) : text
   }
 }
 
@@ -338,25 +341,4 @@ function nearestStop(bytes: Buffer, pos: number, end: number): number {
   const before = quote < 0 ? stretch : stretch.subarray(0, quote)
   const slash = before.indexOf(0x5c)
   return pos + (slash < 0 ? before.length : slash)
-}
-
-function unescaped(text: string): string {
-  try {
-    return JSON.parse(`"${text}"`) as string
-  } catch {
-    // Cut in the middle of an escape.
-    return unescaped(text.slice(0, Math.max(0, text.lastIndexOf('\\'))))
-  }
-}
-
-/** The number that up to nine digits spell; -1 for everything else. */
-function smallInteger(bytes: Buffer, start: number, end: number): number {
-  if (end - start > 9) return -1
-  let value = 0
-  for (let i = start; i < end; i++) {
-    const digit = bytes[i]! - 0x30
-    if (digit < 0 || digit > 9) return -1
-    value = value * 10 + digit
-  }
-  return value
 }
