@@ -23,7 +23,7 @@ import type { OpenStreams } from './open-streams.ts'
 import { answersFor, type PassageParts, passageFor } from './passage-for.ts'
 import { type Owners, readMessage } from './read-message.ts'
 import { type HostCheck, openExchange, receive } from './receive.ts'
-import { refuse } from './refuse.ts'
+import { refuse, requestIdOf } from './refuse.ts'
 import type { RelayParts } from './relay.ts'
 import type { Steps } from './serve-call.ts'
 import type { Upstream } from './upstream.ts'
@@ -164,7 +164,7 @@ async function idOfUnread(arrival: Arrival, exchange: Exchange, settings: Live<S
   if (!body.ok) return undefined
   exchange.bytesIn = body.value.length
   const read = readPosted(body.value, readPostedHeaders(arrival.rawHeaders), limits)
-  return read.ok ? read.value.messages[0]?.id : read.error.id
+  return read.ok ? requestIdOf(read.value.messages) : read.error.id
 }
 
 /** A refused caller's body is read only this far for its id. */

@@ -109,6 +109,18 @@ describe('every refusal has its status, its code and its line', () => {
     expect(upstream.seen.filter(({ method: sent }) => sent === 'PUT')).toEqual([])
   })
 
+  test.each([
+    { name: 'that nothing waits for', headers: {}, reason: 'message_response_unsolicited' },
+    { name: 'of nobody', headers: { 'X-User-ID': '' }, reason: 'user_missing' },
+    { name: 'in a session that nobody was given', headers: { 'Mcp-Session-Id': 'abc' }, reason: 'session_unknown' },
+    { name: 'that is no JSON', headers: {}, more: ',', reason: 'message_unparseable' },
+  ])('a response $name is not answered with its id, which is the server\u2019s', async ({ headers, more, reason }) => {
+    const body = `{"jsonrpc":"2.0","id":41,"result":{}${more ?? ''}}`
+    const { status, json } = await send(running, { headers, body })
+    expect(json).toEqual({ jsonrpc: '2.0', error: expect.objectContaining({ data: expect.anything() }) })
+    expect([status >= 400, json.error.data.reason]).toEqual([true, reason])
+  })
+
   test('401 says where the metadata would be found, and how to authenticate', async () => {
     const answer = await send(running, { headers: { 'X-User-ID': '' }, body: call })
     expect(answer.headers['www-authenticate']).toBe('Bearer')
