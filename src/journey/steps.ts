@@ -17,7 +17,7 @@ import { checkPolicy } from './check-policy.ts'
 import { drawQuota, type QuotaLedger } from './draw-quota.ts'
 import type { ExchangeBook } from './exchange-book.ts'
 import { forward } from './forward.ts'
-import { identifyCaller, peerOf, presentedBy } from './identify.ts'
+import { identifyCaller, peerOf, presentedBy, recognisePeer } from './identify.ts'
 import { judgeStream } from './judge-stream.ts'
 import type { OpenStreams } from './open-streams.ts'
 import { answersFor, type PassageParts, passageFor } from './passage-for.ts'
@@ -143,6 +143,7 @@ export function makeSteps(parts: StepParts): Steps {
     },
 
     async refuse(arrival, exchange, refusal) {
+      recognisePeer(arrival, exchange, settings.current())
       answerRefusal(arrival, exchange, refusal, exchange.replyId ?? (await idOfUnread(arrival, exchange, settings)))
     },
   }
