@@ -30,7 +30,7 @@ function configurationPage(): string {
 }
 
 /** Sections whose change is taken over while the sidecar runs. */
-const RELOADED = new Set(['tls', 'peers', 'unsafeAnyPeer', 'identity', 'policy', 'quotas', 'audit'])
+const RELOADED = new Set(['tls', 'peers', 'unsafeAnyPeer', 'identity', 'policy', 'quotas', 'quotaHeaders', 'audit'])
 
 const INTRODUCTION = `# Configuration
 

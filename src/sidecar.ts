@@ -24,6 +24,7 @@ import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
 import { descriptorBudget, openFileLimit } from './edge/descriptors.ts'
+import { podAddresses } from './edge/exposure.ts'
 import { ListenError } from './edge/listen.ts'
 import { Listener, type ListenerDeadlines } from './edge/listener.ts'
 import { createLog, type Log } from './edge/log.ts'
@@ -213,7 +214,7 @@ class Running implements Sidecar {
     })
     this.#upstreamWatch = new UpstreamWatch({
       target: config.upstream.target,
-      podAddresses: (options.env['POD_IPS'] ?? '').split(',').filter(address => address !== ''),
+      podAddresses: podAddresses(options.env['POD_IPS']),
       onChange: up => {
         this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`)
         if (up) this.#breaker.reconsider()

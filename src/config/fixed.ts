@@ -1,10 +1,11 @@
 import type { Loaded } from './load.ts'
 
-/** Settings that only a start can change: all that the contract does not mark with a dagger. */
-const SECTIONS = ['listen', 'upstream', 'admin', 'quotaStore', 'quotaHeaders', 'limits', 'drain'] as const
+/** Settings that only a start can change: those without a dagger in the reference. */
+const SECTIONS = ['listen', 'upstream', 'admin', 'quotaStore', 'limits', 'drain'] as const
 /** One chain and its keys stay for the life of the process: a chain that changed its rules could not be verified. */
 const OF_THE_CHAIN = ['chain', 'signingKey', 'digestKey', 'checkpointEvery'] as const
-// `unsafeAnyPeer` is not among them: it is what allows an entry of `peers`, and has no effect but that.
+// `unsafeAnyPeer` is not among them: it is what allows an entry of `peers`, and has no effect but that. Nor is `quotaHeaders`,
+// which says how quotas are shown, and goes with them.
 
 /**
  * The configuration that was read, with everything that waits for the next start as it is in force.

@@ -11,6 +11,8 @@ export function configJsonSchema(): JsonObject {
   const schema = jsonSchemaOf(configSchema)
   const properties = schema['properties'] as JsonObject
   const { description, ...inline } = properties['policy'] as JsonObject
+  // What the list is when it may be left out is no default for who has to write it.
+  delete (properties['peers'] as JsonObject)['default']
   const external: JsonObject = {
     type: 'object',
     properties: {
@@ -24,8 +26,12 @@ export function configJsonSchema(): JsonObject {
     ...heading('config', 'Configuration of mcp-sidecar'),
     ...schema,
     // Only with `unsafeAnyPeer: true` may there be no peers; an editor asks for them in every other case.
-    if: { properties: { unsafeAnyPeer: { const: true } }, required: ['unsafeAnyPeer'] },
-    else: { required: ['peers'] },
+    if: {
+      properties: { unsafeAnyPeer: { anyOf: [{ const: true }, { $ref: '#/$defs/fromEnvironment' }] } },
+      required: ['unsafeAnyPeer'],
+    },
+    // Some readers of schemas count the items only of what says of which kind they are.
+    else: { properties: { peers: { type: 'array', items: {}, minItems: 1 } }, required: ['peers'] },
     $defs: DEFINITIONS,
   }
 }

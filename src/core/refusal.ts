@@ -47,10 +47,10 @@ export type Refusal =
   | { reason: 'session_unknown' }
   | { reason: 'task_unknown' }
   // What policy and quota decide.
-  | { reason: 'tool_not_permitted'; name: string; rule: string }
-  | { reason: 'prompt_not_permitted'; name: string; rule: string }
-  | { reason: 'resource_not_permitted'; name: string; rule: string }
-  | { reason: 'method_not_permitted'; name: string; rule: string }
+  | { reason: 'tool_not_permitted'; name: string; rule: string; detail?: string }
+  | { reason: 'prompt_not_permitted'; name: string; rule: string; detail?: string }
+  | { reason: 'resource_not_permitted'; name: string; rule: string; detail?: string }
+  | { reason: 'method_not_permitted'; name: string; rule: string; detail?: string }
   | { reason: 'quota_exhausted'; quota: string; limit: number; windowMs: number; retryAfterMs: number }
   | { reason: 'quota_concurrency'; quota: string; limit: number; retryAfterMs: number }
   | { reason: 'quota_store_down'; retryAfterMs: number }

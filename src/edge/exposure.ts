@@ -27,8 +27,14 @@ export async function probeExposure(
   return addresses.filter((_, index) => found[index]).map(address => ({ address, port }))
 }
 
-/** The addresses of this machine or pod that are not loopback. Link-local IPv6 addresses carry their zone. */
-export function podAddresses(): string[] {
+/**
+ * The addresses of this machine or pod that are not loopback. Link-local IPv6 addresses carry their zone.
+ *
+ * @param podIps  Those that Kubernetes gives the pod, with commas between; taken instead when there are any.
+ */
+export function podAddresses(podIps = ''): string[] {
+  const given = podIps.split(',').filter(address => address !== '')
+  if (given.length > 0) return given
   return Object.entries(networkInterfaces()).flatMap(([name, entries]) =>
     (entries ?? [])
       .filter(({ internal }) => !internal)

@@ -2,6 +2,8 @@ import type { OpenMetricsContentType, Metric as PromMetric, Registry } from 'pro
 import type { Exchange } from '../core/audit/exchange.ts'
 import { outcomeOf } from '../core/audit/record.ts'
 import type { Verdict } from '../core/policy/verdict.ts'
+import type { Demand } from '../core/quota/demand.ts'
+import { isFirstOfQuota } from '../core/quota/first-of-quota.ts'
 import type { AuditStats } from './audit-sink.ts'
 import {
   ByPair,
@@ -138,10 +140,9 @@ export class Metrics {
     series.http.of(method, exchange.route).of(exchange.status).observe(seconds, traceId, nowMs)
     if (refusal !== undefined) this.#refusals.counter(refusal.reason).value++
     if (verdict !== undefined) this.#decisionsBy(verdict).value++
-    const isQuotaRefusal = refusal?.reason === 'quota_exhausted' || refusal?.reason === 'quota_concurrency'
-    if (exchange.quota !== undefined) {
-      series.quotas.of(exchange.quota.name, isQuotaRefusal ? 'refused' : 'admitted').value++
-    } else if (isQuotaRefusal) {
+    if (exchange.drawn !== undefined) this.#countDrawn(exchange.drawn)
+    // Others might have admitted it, but nothing was drawn from them.
+    else if (refusal?.reason === 'quota_exhausted' || refusal?.reason === 'quota_concurrency') {
       series.quotas.of(refusal.quota, 'refused').value++
     }
     for (let i = 0; i < messages.length; i++) {
@@ -183,6 +184,12 @@ export class Metrics {
       this.#bySeries.allowed.set(verdict, counter)
     }
     return counter
+  }
+
+  #countDrawn(drawn: readonly Demand[]): void {
+    for (let i = 0; i < drawn.length; i++) {
+      if (isFirstOfQuota(drawn, i)) this.#bySeries.quotas.of((drawn[i] as Demand).quota.name, 'admitted').value++
+    }
   }
 
   #secondsOf(tool: string): Series {

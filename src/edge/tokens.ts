@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type { errors, JWTVerifyOptions, jwtVerify } from 'jose'
 import type { JwtConfig } from '../config/config.ts'
+import { scopesToAskFor } from '../core/identity/challenge.ts'
 import type { TokenOutcome, TokenVerifier, VerifiedToken } from '../core/identity/token.ts'
 import { userFromClaims } from '../core/identity/user.ts'
 import type { JsonObject, JsonValue } from '../core/json.ts'
@@ -130,7 +131,7 @@ export class JwtVerifier implements TokenVerifier {
     if (!user.ok) return invalid(user.error)
     const { requiredScopes } = this.#config
     if (!requiredScopes.every(scope => user.value.scopes.includes(scope))) {
-      return err({ reason: 'user_scope_missing', requiredScopes })
+      return err({ reason: 'user_scope_missing', requiredScopes: scopesToAskFor(requiredScopes) })
     }
     return ok({
       user: user.value,

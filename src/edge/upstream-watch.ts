@@ -22,7 +22,7 @@ export class UpstreamWatch {
   readonly #timers: NodeJS.Timeout[] = []
   /** Undefined until the first look is over. */
   up: boolean | undefined
-  /** Undefined where it is not known which addresses the pod has. */
+  /** Undefined until the first look is over, and where the pod has no address of its own. */
   exposed: boolean | undefined
 
   constructor(options: UpstreamWatchOptions) {

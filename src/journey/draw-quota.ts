@@ -24,7 +24,10 @@ export function drawQuota(permitted: Permitted, ledger: QuotaLedger): MaybePromi
     permitted.exchange.quota = decision.reading
     const when = permitted.settings.value.config.quotaHeaders
     const quotaHeaders = rateLimitHeaders(quotas, demands, decision, when)
-    if (decision.admitted) return ok({ ...permitted, lease: decision.lease, quotaHeaders })
+    if (decision.admitted) {
+      permitted.exchange.drawn = demands
+      return ok({ ...permitted, lease: decision.lease, quotaHeaders })
+    }
     permitted.arrival.quotaHeaders = quotaHeaders
     return err(decision.refusal)
   }

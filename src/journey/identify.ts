@@ -1,3 +1,5 @@
+import type { Exchange } from '../core/audit/exchange.ts'
+import { readRequestId } from '../core/identity/arrival-headers.ts'
 import type { Peer } from '../core/identity/caller.ts'
 import { identify } from '../core/identity/identify.ts'
 import type { TokenVerifier } from '../core/identity/token.ts'
@@ -7,7 +9,7 @@ import { err, ok, type Result } from '../core/result.ts'
 import { matchPeer } from '../core/trust/peer-match.ts'
 import type { Snapshot } from '../live/live.ts'
 import type { Settings } from '../live/settings.ts'
-import type { ArrivalConnection } from './arrival.ts'
+import type { Arrival, ArrivalConnection } from './arrival.ts'
 import type { Identified, Received } from './call.ts'
 import type { MaybePromise } from './serve-call.ts'
 
@@ -32,6 +34,16 @@ export function identifyCaller(
   }
   const caller = identify(identity, headers, peer, verifier)
   return caller instanceof Promise ? caller.then(finish) : finish(caller)
+}
+
+/** What can be believed of a listed peer whose request is refused before anybody is asked who calls: its name and its id. */
+export function recognisePeer(arrival: Arrival, exchange: Exchange, settings: Snapshot<Settings>): void {
+  if (exchange.peer !== undefined) return
+  const peer = peerOf(arrival.connection, settings)
+  if (peer === undefined) return
+  exchange.peer = peer
+  const requestId = readRequestId(arrival.rawHeaders, settings.value.identity.rules)
+  if (requestId !== undefined) exchange.requestId = requestId
 }
 
 /** The entry of `peers` for a connection; matched once for each generation of the configuration. */

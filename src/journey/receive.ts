@@ -32,6 +32,7 @@ export function openExchange(
     session: undefined,
     verdict: undefined,
     quota: undefined,
+    drawn: undefined,
     refusal: undefined,
     outcome: undefined,
     status: 0,

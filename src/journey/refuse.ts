@@ -62,9 +62,14 @@ export function refuse(arrival: Arrival, exchange: Exchange, refusal: Refusal, c
   })
 }
 
-/** An error for each request of a batch, one for a single message; a message without an id gets one without. */
+/** The id that an error may have. That of a response is the server's: the client may have its own request under it. */
+export function requestIdOf([message]: readonly Message[]): RpcId | undefined {
+  return message?.kind === 'request' ? message.id : undefined
+}
+
+/** An error for each request of a batch, one for a single message; what is no request gets one without an id. */
 function bodyOf(messages: readonly Message[], id: RpcId | undefined, answer: RefusalAnswer, data: JsonObject): Buffer {
-  if (messages.length < 2) return errorBody(messages[0]?.id ?? id, answer, data)
+  if (messages.length < 2) return errorBody(requestIdOf(messages) ?? id, answer, data)
   const requests = messages.filter(message => message.kind === 'request')
   if (requests.length === 0) return errorBody(undefined, answer, data)
   const errors = requests.map(message => errorBody(message.id, answer, data).toString())

@@ -17,13 +17,13 @@ import { checkPolicy } from './check-policy.ts'
 import { drawQuota, type QuotaLedger } from './draw-quota.ts'
 import type { ExchangeBook } from './exchange-book.ts'
 import { forward } from './forward.ts'
-import { identifyCaller, peerOf, presentedBy } from './identify.ts'
+import { identifyCaller, peerOf, presentedBy, recognisePeer } from './identify.ts'
 import { judgeStream } from './judge-stream.ts'
 import type { OpenStreams } from './open-streams.ts'
 import { answersFor, type PassageParts, passageFor } from './passage-for.ts'
 import { type Owners, readMessage } from './read-message.ts'
 import { type HostCheck, openExchange, receive } from './receive.ts'
-import { refuse } from './refuse.ts'
+import { refuse, requestIdOf } from './refuse.ts'
 import type { RelayParts } from './relay.ts'
 import type { Steps } from './serve-call.ts'
 import type { Upstream } from './upstream.ts'
@@ -143,6 +143,7 @@ export function makeSteps(parts: StepParts): Steps {
     },
 
     async refuse(arrival, exchange, refusal) {
+      recognisePeer(arrival, exchange, settings.current())
       answerRefusal(arrival, exchange, refusal, exchange.replyId ?? (await idOfUnread(arrival, exchange, settings)))
     },
   }
@@ -164,7 +165,7 @@ async function idOfUnread(arrival: Arrival, exchange: Exchange, settings: Live<S
   if (!body.ok) return undefined
   exchange.bytesIn = body.value.length
   const read = readPosted(body.value, readPostedHeaders(arrival.rawHeaders), limits)
-  return read.ok ? read.value.messages[0]?.id : read.error.id
+  return read.ok ? requestIdOf(read.value.messages) : read.error.id
 }
 
 /** A refused caller's body is read only this far for its id. */

@@ -22,6 +22,14 @@ describe('a refusal carries the id of the request', () => {
     { body: '{"jsonrpc":"2.0","id":null,"method":"ping"}', id: undefined },
     { body: '[{"jsonrpc":"2.0","id":1,"method":"ping"}]', id: undefined },
     { body: '', id: undefined },
+    // The id of a response is the server's, and the client may have a request of its own open under it.
+    { body: '{"jsonrpc":"2.0","id":7,"result":{},"x":1}', id: undefined },
+    { body: '{"jsonrpc":"2.0","id":7,"result":{"a":1,"a":2}}', id: undefined },
+    { body: '{"jsonrpc":"2.0","error":{"code":1},"id":7}', id: undefined },
+    { body: '{"jsonrpc":"2.0","id":7,"Result":{}}', id: undefined },
+    { body: '{"jsonrpc":"2.0","id":7,"error":{}} trailing', id: undefined },
+    { body: '{"jsonrpc":"2.0","id":7,"params":{"result":1}}', id: 7 },
+    { body: '{"jsonrpc":"2.0","id":7,"method":"ping","result":{}}', id: 7 },
   ])('$body', ({ body, id }) => {
     const refused = read(body)
     expect(refused.ok ? 'read' : refused.error.id).toBe(id)
@@ -33,6 +41,8 @@ describe('a refusal carries the id of the request', () => {
     const repeated = readPostedHeaders(['Content-Type', 'application/json', 'Mcp-Name', 'a', 'mcp-name', 'b'])
     expect(read(body, compressed)).toMatchObject({ error: { id: 7, refusal: { reason: 'message_encoding' } } })
     expect(read(body, repeated)).toMatchObject({ error: { id: 7, refusal: { reason: 'message_header_mismatch' } } })
+    const response = read('{"jsonrpc":"2.0","id":7,"result":{}}', compressed)
+    expect(response).toMatchObject({ error: { id: undefined, refusal: { reason: 'message_encoding' } } })
   })
 })
 

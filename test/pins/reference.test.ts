@@ -4,6 +4,7 @@ import { parse } from 'yaml'
 import * as z from 'zod'
 import { referenceFiles } from '../../scripts/reference.ts'
 import { configJsonSchema, policyJsonSchema } from '../../src/config/json-schema.ts'
+import { loadConfig } from '../../src/config/load.ts'
 import type { JsonObject, JsonValue } from '../../src/core/json.ts'
 import { cli } from '../support/cli.ts'
 
@@ -22,10 +23,11 @@ test.each(['config', 'policy', 'audit'])('`schema %s` prints the checked-in sche
 
 describe('the schema of the configuration', () => {
   const example = parse(readFileSync('test/fixtures/config/contract.yaml', 'utf8')) as JsonObject
-  // Conditions are left out by this reader of schemas; everything else is judged.
-  const { if: _if, else: _else, ...schema } = configJsonSchema()
-  const judge = z.fromJSONSchema(schema as never)
-  const accepts = (value: JsonValue) => judge.safeParse(value).success
+  // This reader of schemas leaves conditions out, so they are put together here.
+  const { if: when, else: otherwise, ...schema } = configJsonSchema()
+  const judge = (part: JsonValue | undefined, value: JsonValue) =>
+    z.fromJSONSchema({ type: 'object', $defs: schema['$defs'], ...(part as object) } as never).safeParse(value).success
+  const accepts = (value: JsonValue) => judge(schema, value) && (judge(when, value) || judge(otherwise, value))
   const least: JsonObject = { peers: [{ name: 'g', match: { cn: 'kong' } }], policy: {} }
 
   test.each([
@@ -48,6 +50,29 @@ describe('the schema of the configuration', () => {
     { name: 'a number that is none', value: { ...least, limits: { depth: 'deep' } } },
   ])('refuses $name', ({ value }) => {
     expect(accepts(value as JsonValue)).toBe(false)
+  })
+
+  test.each([
+    { value: {} },
+    { value: { policy: {} } },
+    { value: { policy: {}, peers: [] } },
+    { value: { policy: {}, peers: [], unsafeAnyPeer: false } },
+    { value: { policy: {}, unsafeAnyPeer: true } },
+    { value: { policy: {}, peers: [], unsafeAnyPeer: true } },
+    { value: { policy: {}, unsafeAnyPeer: '${ANY}' } },
+    { value: { unsafeAnyPeer: true } },
+    { value: { peers: least['peers'] } },
+    { value: least },
+  ])('says of $value what `check` says', ({ value }) => {
+    const checked = loadConfig(JSON.stringify(value), { path: '/etc/sidecar.json', env: { ANY: 'true' } })
+    expect(accepts(value as JsonValue)).toBe(checked.ok)
+  })
+
+  test('gives no default to what must be given', () => {
+    const properties = schema['properties'] as Record<string, JsonObject>
+    expect([properties['peers'], properties['policy']].filter(section => section?.['default'] !== undefined)).toEqual(
+      [],
+    )
   })
 
   test.each([

@@ -5,6 +5,9 @@ import { createRecorder, type Origin, type Recorder } from '../../src/core/audit
 import type { ClientCertificate } from '../../src/core/identity/caller.ts'
 import type { JsonObject } from '../../src/core/json.ts'
 import type { Message } from '../../src/core/mcp/message.ts'
+import { compileQuotas } from '../../src/core/quota/compile.ts'
+import { demandsFor } from '../../src/core/quota/demand.ts'
+import { caller, callTool, quota } from './quotas.ts'
 
 /** The defaults of the contract. */
 export const auditDefaults: AuditConfig = {
@@ -73,6 +76,9 @@ export function toolCall(tool: string, args: JsonObject = {}, more: Partial<Mess
   }
 }
 
+const PER_USER = quota('per-user', { windows: [{ limit: 120, perMs: 60_000 }] })
+const DRAWN = demandsFor(compileQuotas([PER_USER]), caller('jane'), undefined, [callTool()])
+
 /** A call of `search` by jane of acme that policy let through and that went well. */
 export function exchangeWith(more: Partial<Exchange> = {}): Exchange {
   return {
@@ -100,6 +106,7 @@ export function exchangeWith(more: Partial<Exchange> = {}): Exchange {
     session: undefined,
     verdict: { effect: 'allow', rule: 'readers', mode: 'enforce', missingScopes: [], denied: undefined },
     quota: { name: 'per-user', limit: 120, windowMs: 60_000, remaining: 100, resetMs: 12_345 },
+    drawn: DRAWN,
     refusal: undefined,
     outcome: 'success',
     status: 200,

@@ -66,7 +66,11 @@ export function baseConfig(pki: TestPki, dir: string, upstreamUrl: string): Reco
 export async function startTestSidecar(
   upstreamUrl: string,
   change: (config: Record<string, unknown>) => void = () => {},
-  { overload, ...deadlines }: SidecarOptions['deadlines'] & Pick<SidecarOptions, 'overload'> = {},
+  {
+    overload,
+    env = {},
+    ...deadlines
+  }: SidecarOptions['deadlines'] & Partial<Pick<SidecarOptions, 'overload' | 'env'>> = {},
 ): Promise<RunningSidecar> {
   const pki = await testPki()
   const dir = mkdtempSync(join(tmpdir(), 'mcp-sidecar-test-'))
@@ -78,7 +82,7 @@ export async function startTestSidecar(
   const log: string[] = []
   const sidecar = await startSidecar({
     configPath: configFile,
-    env: {},
+    env,
     stdout: collect(text => lines.push(JSON.parse(text) as AuditLine)),
     stderr: collect(text => log.push(text)),
     version: '0.0.0-test',

@@ -6,6 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { podAddresses, probeExposure } from '../../src/edge/exposure.ts'
 import { mintDevPki } from '../../src/edge/pki.ts'
 import { cli } from '../support/cli.ts'
+import { eventually } from '../support/eventually.ts'
+import { startTestSidecar } from '../support/sidecar.ts'
 
 let folder: string
 
@@ -167,6 +169,25 @@ describe('the upstream in the pod', () => {
     const { code, told } = await check(`${SOUND}upstream: { url: "http://127.0.0.1:${port}" }\n`, '--pod')
     expect(code).toBe(1)
     expect(told.join('\n')).toMatch(/upstream\.url: port \d+ is open on /)
+    server.close()
+  })
+
+  test.skipIf(address === undefined).each([
+    ['0.0.0.0', {}, 1],
+    ['0.0.0.0', { POD_IPS: '' }, 1],
+    ['127.0.0.1', {}, 0],
+    ['127.0.0.1', { POD_IPS: '127.0.0.1' }, 1],
+  ])('on %s is told of by the running sidecar too, with %j', async (host, env, exposed) => {
+    const server = createServer().listen(0, host)
+    await new Promise(resolve => server.once('listening', resolve))
+    const { port } = server.address() as { port: number }
+    const running = await startTestSidecar(`http://127.0.0.1:${port}`, () => {}, { env })
+    const told = await eventually(async () => {
+      const text = await (await fetch(`${running.admin}/metrics`)).text()
+      return /^mcp_sidecar_upstream_exposed (\d)$/m.exec(text)?.[1]
+    })
+    expect(told).toBe(String(exposed))
+    await running.stop()
     server.close()
   })
 

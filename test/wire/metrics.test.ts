@@ -3,10 +3,13 @@ import { Writable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import { Counter } from '../../src/core/audit/chain.ts'
 import type { Exchange, Outcome } from '../../src/core/audit/exchange.ts'
+import { compileQuotas } from '../../src/core/quota/compile.ts'
+import { demandsFor } from '../../src/core/quota/demand.ts'
 import type { Refusal } from '../../src/core/refusal.ts'
 import { AuditSink } from '../../src/edge/audit-sink.ts'
 import { type MetricSources, Metrics } from '../../src/edge/metrics.ts'
 import { exchangeWith, recorderWith, toolCall } from '../support/audit.ts'
+import { caller, callTool, quota } from '../support/quotas.ts'
 
 const stats = {
   state: 'open',
@@ -114,6 +117,29 @@ describe('labels come from closed sets', () => {
       'mcp_http_request_duration_seconds_count{method="other",route="other",status_code="405"} 1',
     )
   })
+})
+
+test('a call counts once for each quota that it drew from, a refused one for the quota that refused', async () => {
+  const metrics = metricsWith()
+  const windows = [{ limit: 120, perMs: 60_000 }]
+  const quotas = compileQuotas([
+    quota('per-user', { windows }),
+    quota('per-tool', { key: ['user', 'tool'], windows }),
+    quota('in-flight', { concurrent: 16 }),
+    quota('others', { match: { tools: ['export_*'] }, windows }),
+  ])
+  const drawn = (...tools: string[]) => demandsFor(quotas, caller('jane'), undefined, tools.map(callTool))
+  const refusal = { reason: 'quota_concurrency', quota: 'in-flight', limit: 16, retryAfterMs: 1000 } as const
+  for (let i = 0; i < 3; i++) metrics.observe(exchangeWith({ drawn: drawn('search') }))
+  metrics.observe(exchangeWith({ drawn: drawn('search', 'get_user') }))
+  metrics.observe(exchangeWith({ drawn: undefined, outcome: 'refused', refusal }))
+  metrics.observe(exchangeWith({ drawn: undefined, quota: undefined }))
+  expect((await textOf(metrics)).match(/^mcp_sidecar_quota_decisions_total.*$/gm)).toEqual([
+    'mcp_sidecar_quota_decisions_total{quota="per-user",result="admitted"} 4',
+    'mcp_sidecar_quota_decisions_total{quota="per-tool",result="admitted"} 4',
+    'mcp_sidecar_quota_decisions_total{quota="in-flight",result="admitted"} 4',
+    'mcp_sidecar_quota_decisions_total{quota="in-flight",result="refused"} 1',
+  ])
 })
 
 test('OpenMetrics has exemplars, and asking for it changes nothing for others', async () => {

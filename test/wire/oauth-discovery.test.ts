@@ -11,12 +11,13 @@ let upstream: TestUpstream
 let authorization: Server
 let issuer: string
 let running: RunningSidecar
+let key: SigningKey
 let resource: string
 /** Scopes and resources of the tokens that were asked for. */
 const asked: { scope: string | null; resource: string | null }[] = []
 
 beforeAll(async () => {
-  const key = await signingKey('k1')
+  key = await signingKey('k1')
   authorization = await startAuthorizationServer(key)
   issuer = `http://127.0.0.1:${(authorization.address() as AddressInfo).port}`
   upstream = await startModernServer()
@@ -38,6 +39,12 @@ beforeAll(async () => {
       methods: ['tools/call'],
       tools: ['delete_*'],
     })
+    for (const [id, scope, tool] of [
+      ['exporters', 'mcp.write', 'export_*'],
+      ['admins', 'mcp.admin', 'drop_*'],
+    ] as const) {
+      rules.push({ id, effect: 'allow', when: { scopes: [scope] }, methods: ['tools/call'], tools: [tool] })
+    }
   })
 })
 afterAll(async () => {
@@ -141,16 +148,11 @@ describe('the challenge on the wire', () => {
     const url = new URL(resource)
     return `resource_metadata="${url.origin}/.well-known/oauth-protected-resource${url.pathname}"`
   }
-  const call = {
-    jsonrpc: '2.0',
-    id: 7,
-    method: 'tools/call',
-    params: { name: 'search_docs', arguments: { query: 'x' } },
-  }
+  // biome-ignore lint/suspicious/noExplicitAny: looked at member by member.
+  type Told = { status: number; challenge: string | null; body: any }
 
-  async function post(
-    headers: Record<string, string>,
-  ): Promise<{ status: number; challenge: string | null; body: unknown }> {
+  async function post(headers: Record<string, string>, name = 'search_docs'): Promise<Told> {
+    const call = { jsonrpc: '2.0', id: 7, method: 'tools/call', params: { name, arguments: { query: 'x' } } }
     const { fetch, close } = fetchOf()
     const response = await fetch(resource, {
       method: 'POST',
@@ -173,6 +175,35 @@ describe('the challenge on the wire', () => {
     const { status, challenge } = await post({ authorization: 'Bearer not.a.token' })
     expect(status).toBe(401)
     expect(challenge).toBe(`Bearer error="invalid_token", scope="mcp.read", ${metadata()}`)
+  })
+
+  const withScopes = async (scp: string) => ({
+    authorization: `Bearer ${await tokenFor(key, { iss: issuer, aud: resource, scp, sub: 'agent-2' })}`,
+  })
+
+  test.each([
+    { name: 'that a rule asks for', scp: 'mcp.read', tool: 'export_all' },
+    { name: 'that every token needs', scp: 'mcp.write', tool: 'search_docs' },
+  ])('without a scope $name: 403, and header and body name the same scopes', async ({ scp, tool }) => {
+    const { status, challenge, body } = await post(await withScopes(scp), tool)
+    const scopes = body.error.data.requiredScopes as string[]
+    expect([status, body.error.data.reason, scopes[0]]).toEqual([403, 'user_scope_missing', 'mcp.read'])
+    expect(challenge).toBe(`Bearer error="insufficient_scope", scope="${scopes.join(' ')}", ${metadata()}`)
+    expect(scopes.length).toBe(scp === 'mcp.read' ? 2 : 1)
+  })
+
+  test.each([
+    { name: 'that the token has', scp: 'mcp.read mcp.admin' },
+    { name: 'that the token lacks too', scp: 'mcp.read' },
+  ])('a scope $name and the peer may not assert is not asked for: no other token would do', async ({ scp }) => {
+    const { status, challenge, body } = await post(await withScopes(scp), `drop_${scp.length}`)
+    expect([status, challenge]).toEqual([200, null])
+    expect(body.error.data).toEqual({ reason: 'tool_not_permitted', rule: 'default', requestId: expect.any(String) })
+    const line = running.lines.find(({ mcp }) => mcp?.tool === `drop_${scp.length}`)
+    expect(line).toMatchObject({
+      decision: { reason: 'tool_not_permitted', rule: 'default' },
+      error: 'peer gateway may not assert scope mcp.admin (mayAssert.scopes)',
+    })
   })
 
   test('the metadata is at both well-known paths', async () => {

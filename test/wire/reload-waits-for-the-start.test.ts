@@ -30,7 +30,6 @@ test('nothing of an upstream or a limit that waits for the next start is in use 
     Object.assign(config as Sections, {
       upstream: { url: 'http://127.0.0.1:9', paths: ['/other'], host: 'preserve', timeouts: { firstByte: '1ms' } },
       limits: { body: '1KiB', streamsPerUser: 1 },
-      quotaHeaders: 'never',
       quotas: [{ name: 'many', key: 'user', windows: [{ limit: 100, per: '1m' }] }],
     })
   })
@@ -44,15 +43,14 @@ test('nothing of an upstream or a limit that waits for the next start is in use 
 
   const ready = await (await fetch(`${running.admin}/readyz`)).json()
   expect(JSON.stringify(ready)).toContain(`${upstream.url} accepts`)
-  expect(JSON.stringify(ready)).toContain('upstream, quotaHeaders, limits will change at the next start')
+  expect(JSON.stringify(ready)).toContain('upstream, limits will change at the next start')
   const { body } = await askOperations(socket, 'GET', '/config')
   expect(body).toMatchObject({
     upstream: { url: upstream.url, host: 'rewrite', paths: ['/mcp', '/sse', '/messages'] },
     limits: { body: '4MiB' },
-    quotaHeaders: 'always',
     quotas: [{ name: 'many' }],
   })
-  expect(running.log.join('')).toContain('changes of upstream, quotaHeaders, limits take effect at the next start')
+  expect(running.log.join('')).toContain('changes of upstream, limits take effect at the next start')
 })
 
 test('what waits is said at each reload, until the file has it again as it is in force', async () => {

@@ -4,7 +4,8 @@ import tls from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { startModernServer, type TestUpstream } from '../support/mcp-upstreams.ts'
-import { send, toolCall } from '../support/request.ts'
+import type { TestIdentity } from '../support/pki.ts'
+import { type RequestOptions, send, toolCall } from '../support/request.ts'
 import { type RunningSidecar, startTestSidecar } from '../support/sidecar.ts'
 
 let upstream: TestUpstream
@@ -22,6 +23,7 @@ afterAll(async () => {
   await upstream?.stop()
 })
 
+const UUID = /^[0-9a-f-]{36}$/
 const call = toolCall('search_docs', { query: 'tea' }, 41)
 
 describe('every refusal has its status, its code and its line', () => {
@@ -109,6 +111,18 @@ describe('every refusal has its status, its code and its line', () => {
     expect(upstream.seen.filter(({ method: sent }) => sent === 'PUT')).toEqual([])
   })
 
+  test.each([
+    { name: 'that nothing waits for', headers: {}, reason: 'message_response_unsolicited' },
+    { name: 'of nobody', headers: { 'X-User-ID': '' }, reason: 'user_missing' },
+    { name: 'in a session that nobody was given', headers: { 'Mcp-Session-Id': 'abc' }, reason: 'session_unknown' },
+    { name: 'that is no JSON', headers: {}, more: ',', reason: 'message_unparseable' },
+  ])('a response $name is not answered with its id, which is the server\u2019s', async ({ headers, more, reason }) => {
+    const body = `{"jsonrpc":"2.0","id":41,"result":{}${more ?? ''}}`
+    const { status, json } = await send(running, { headers, body })
+    expect(json).toEqual({ jsonrpc: '2.0', error: expect.objectContaining({ data: expect.anything() }) })
+    expect([status >= 400, json.error.data.reason]).toEqual([true, reason])
+  })
+
   test('401 says where the metadata would be found, and how to authenticate', async () => {
     const answer = await send(running, { headers: { 'X-User-ID': '' }, body: call })
     expect(answer.headers['www-authenticate']).toBe('Bearer')
@@ -117,6 +131,46 @@ describe('every refusal has its status, its code and its line', () => {
   test('an accepted Origin does not reach the server', async () => {
     await send(running, { headers: { Origin: 'https://app.example.org' }, body: call })
     expect(upstream.seen.at(-1)?.headers.map(name => name.toLowerCase())).not.toContain('origin')
+  })
+})
+
+describe('what is refused before the user is asked for', () => {
+  // Refusals that are identical in caller and reason share a line, and these want their own.
+  let fresh: RunningSidecar
+  beforeAll(async () => {
+    fresh = await startTestSidecar(upstream.url)
+  })
+  afterAll(() => fresh.stop())
+
+  const cases: (Pick<RequestOptions, 'headers' | 'method' | 'path'> & { reason: string })[] = [
+    { reason: 'request_host_not_accepted', headers: { Host: 'evil.example.com' } },
+    { reason: 'request_method_not_allowed', method: 'PUT' },
+    { reason: 'request_path_unknown', path: '/admin' },
+    { reason: 'user_header_ambiguous', headers: { 'X-User-ID': ['ada', 'eve'] } },
+  ]
+  async function refused({ reason, headers, ...rest }: (typeof cases)[number], identity: TestIdentity, id: string) {
+    const { json } = await send(fresh, { ...rest, identity, headers: { 'X-Request-ID': id, ...headers }, body: call })
+    expect(json.error.data.reason).toBe(reason)
+    const { requestId } = json.error.data as { requestId: string }
+    return { requestId, line: await eventually(() => fresh.lines.find(line => line['requestId'] === requestId)) }
+  }
+
+  test.each(cases)('$reason: a listed peer has its name in the line, and its request id', async each => {
+    const { requestId, line } = await refused(each, fresh.pki.gateway, `of-gateway.${each.reason}`)
+    expect(requestId).toBe(`of-gateway.${each.reason}`)
+    expect(line['peer'].name).toBe('gateway')
+  })
+
+  test.each(cases)('$reason: of a peer that is not listed nothing is believed', async each => {
+    const { requestId, line } = await refused(each, fresh.pki.secondGateway, 'of-nobody')
+    expect(requestId).toMatch(UUID)
+    expect(line['peer']).not.toHaveProperty('name')
+  })
+
+  test('one of several request ids is not believed either', async () => {
+    const headers = { Host: 'evil.example.com', 'X-Request-ID': ['one', 'two'] }
+    const { json } = await send(fresh, { headers, body: call })
+    expect(json.error.data.requestId).toMatch(UUID)
   })
 })
 

@@ -1,6 +1,7 @@
 import type { ClientCertificate, Peer, User } from '../identity/caller.ts'
 import type { Message, RpcId } from '../mcp/message.ts'
 import type { Verdict } from '../policy/verdict.ts'
+import type { Demand } from '../quota/demand.ts'
 import type { QuotaReading } from '../quota/reading.ts'
 import type { Refusal } from '../refusal.ts'
 
@@ -33,7 +34,10 @@ export interface Exchange {
   /** Digest of the session id, never the id. */
   session: string | undefined
   verdict: Verdict | undefined
+  /** What the tightest quota says. */
   quota: QuotaReading | undefined
+  /** What was drawn from the quotas; one of several keys is there once for each. Undefined when they did not admit it. */
+  drawn: readonly Demand[] | undefined
   refusal: Refusal | undefined
   outcome: Outcome | undefined
   status: number

@@ -154,7 +154,7 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
     origin,
     userAgent,
     resumes,
-    requestId: requestIds === 1 && REQUEST_ID.test(requestId as string) ? requestId : undefined,
+    requestId: acceptable(requestId, requestIds),
     forwardedFor: forwardedFor !== undefined && FORWARDED_FOR.test(forwardedFor) ? forwardedFor : undefined,
     traceparent: traceparents === 1 && TRACEPARENT.test(traceparent as string) ? traceparent : undefined,
     authorization,
@@ -167,6 +167,22 @@ export function readArrivalHeaders(raw: readonly string[], rules: HeaderRules): 
     scopes: presence(scopes),
     roles: presence(roles),
   })
+}
+
+/** The request id alone, by the same rule, of a head that is not accepted. */
+export function readRequestId(raw: readonly string[], rules: HeaderRules): string | undefined {
+  let requestId: string | undefined
+  let requestIds = 0
+  for (let at = 0; at < raw.length; at += 2) {
+    if (rules.classOf(raw[at] as string).kind !== HeaderKind.requestId) continue
+    requestId = raw[at + 1]
+    requestIds++
+  }
+  return acceptable(requestId, requestIds)
+}
+
+function acceptable(requestId: string | undefined, requestIds: number): string | undefined {
+  return requestIds === 1 && REQUEST_ID.test(requestId as string) ? requestId : undefined
 }
 
 /** Nothing that ends a line, and nothing beyond a byte. The reader of HTTP/1.1 refuses most of it before; HTTP/2 does not go that way. */

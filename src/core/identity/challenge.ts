@@ -17,12 +17,20 @@ export function compileChallenge(identity: Pick<IdentityConfig, 'resource' | 'jw
   return challenge => {
     const parameters: string[] = []
     if (challenge.error !== undefined) parameters.push(`error="${challenge.error}"`)
-    const scopes = challenge.scopes === undefined ? required : [...new Set([...required, ...challenge.scopes])]
-    const asked = scopes.filter(scope => SCOPE.test(scope) && scope !== 'offline_access')
+    const asked = scopesToAskFor(required, challenge.scopes)
     if (asked.length > 0) parameters.push(`scope="${asked.join(' ')}"`)
     if (metadata !== '') parameters.push(metadata)
     return parameters.length === 0 ? 'Bearer' : `Bearer ${parameters.join(', ')}`
   }
+}
+
+/**
+ * All scopes that a client is told to ask for: those that every token needs, and those that this call does.
+ *
+ * @source RFC 6749 §3.3 (scope-token), RFC 6750 §3.1 (insufficient_scope).
+ */
+export function scopesToAskFor(required: readonly string[], scopes: readonly string[] = []): string[] {
+  return [...new Set([...required, ...scopes])].filter(scope => SCOPE.test(scope) && scope !== 'offline_access')
 }
 
 /**

@@ -27,7 +27,7 @@ export interface KnownName {
   readonly zones: number
   /** Zone of the member's value, by the zone it stands in. */
   readonly inner: readonly number[]
-  /** What a walk notes of the member's value, by the zone it stands in. */
+  /** What a walk notes of the member and of its value, by the zone it stands in; bits. */
   readonly notes: readonly number[]
 }
 
@@ -35,6 +35,9 @@ export const NOTHING = 0
 export const IS_ID = 1
 /** The value may be large, and the message can be read without it. */
 export const MAY_BE_LARGE = 2
+/** Members by which a request, and a response, is known. */
+export const OF_REQUEST = 4
+export const OF_RESPONSE = 8
 
 const NAMES: Readonly<Record<Exclude<keyof typeof zone, 'data' | 'arguments'>, readonly string[]>> = {
   top: ['jsonrpc', 'id', 'method', 'params', 'result', 'error'],
@@ -89,6 +92,13 @@ const INNER: Readonly<Record<string, number>> = {
   [`${zone.params} ref`]: zone.ref,
   [`${zone.params} argument`]: zone.ref,
   [`${zone.params} notifications`]: zone.listen,
+}
+
+const TOP_NOTES: Readonly<Record<string, number>> = {
+  id: IS_ID,
+  method: OF_REQUEST,
+  result: OF_RESPONSE | MAY_BE_LARGE,
+  error: OF_RESPONSE,
 }
 
 /** Members of `params` that are always read at once. */
@@ -154,6 +164,6 @@ function buildKnown(): Map<number, KnownName> {
 }
 
 function noteOf(outer: number, name: string): number {
-  if (outer === zone.top) return name === 'id' ? IS_ID : name === 'result' ? MAY_BE_LARGE : NOTHING
+  if (outer === zone.top) return TOP_NOTES[name] ?? NOTHING
   return outer === zone.params && !LIGHT.has(name) ? MAY_BE_LARGE : NOTHING
 }

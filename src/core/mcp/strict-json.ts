@@ -2,7 +2,18 @@ import { hashEscaped } from './escaped-name.ts'
 import { foldName, LONGEST_FOLDED } from './fold.ts'
 import { LOWER, STOP, skipEscape, skipNested, skipNumber, skipSpace, skipWord } from './json-bytes.ts'
 import { KeyLedger, show } from './key-ledger.ts'
-import { HASH_PRIME, HASH_SEED, hashName, IS_ID, knownByHash, MAY_BE_LARGE, NOTHING, zone } from './known-names.ts'
+import {
+  HASH_PRIME,
+  HASH_SEED,
+  hashName,
+  IS_ID,
+  knownByHash,
+  MAY_BE_LARGE,
+  NOTHING,
+  OF_REQUEST,
+  OF_RESPONSE,
+  zone,
+} from './known-names.ts'
 
 export interface ScanLimits {
   /** Deepest nesting of arrays and objects, at most `DEEPEST`; the body itself is 1. */
@@ -22,7 +33,7 @@ export interface ScanProblem {
 
 export interface Scan {
   readonly problem: ScanProblem | undefined
-  /** Where the value of the outermost `id` is; -1 when there is none, or more than one. */
+  /** Where the value of the request's `id` is; -1 when there is none, or more than one, or it is a response's. */
   readonly idStart: number
   readonly idEnd: number
   /** `[start, end, …]` of large values that can be left out when the message around them is read. */
@@ -69,6 +80,8 @@ class Walk implements Scan {
   /** What the latest member name means: the zone of its value, and what is to be noted of it. */
   private inner: number = zone.data
   private note = NOTHING
+  /** What was noted of all members. */
+  private noted = NOTHING
   private words: Int32Array | undefined
   private readonly bytes: Buffer
   private readonly limits: ScanLimits
@@ -87,7 +100,8 @@ class Walk implements Scan {
       pos = skipSpace(this.bytes, pos)
       if (pos < this.bytes.length) this.syntax(pos, 'trailing data')
     }
-    if (this.ids !== 1 || this.isBatch) this.idStart = -1
+    const isResponse = (this.noted & (OF_REQUEST | OF_RESPONSE)) === OF_RESPONSE
+    if (this.ids !== 1 || this.isBatch || isResponse) this.idStart = -1
     return this
   }
 
@@ -128,7 +142,7 @@ class Walk implements Scan {
         const note = this.note
         pos = this.value(pos, this.inner)
         if (pos < 0) return -1
-        if (note !== NOTHING) this.noteValue(note, from, pos)
+        if ((note & (IS_ID | MAY_BE_LARGE)) !== 0) this.noteValue(note, from, pos)
         let c = bytes[pos]!
         if (c <= 0x20) {
           pos = skipSpace(bytes, pos)
@@ -248,6 +262,7 @@ class Walk implements Scan {
       if (where === zone.params) this.note = MAY_BE_LARGE
       return
     }
+    this.noted |= known.notes[where]!
     if (text === undefined ? isSame(this.bytes, start, end, known.bytes) : text === known.name) {
       this.inner = known.inner[where]!
       this.note = known.notes[where]!

@@ -1,6 +1,7 @@
 import type { CompiledQuotas, CompiledWindow } from './compile.ts'
 import type { QuotaDecision } from './decision.ts'
 import type { Demand } from './demand.ts'
+import { isFirstOfQuota } from './first-of-quota.ts'
 import type { QuotaReading } from './reading.ts'
 
 /**
@@ -54,11 +55,7 @@ export function policyItems(name: string, windows: readonly CompiledWindow[], co
 function policyOf(demands: readonly Demand[]): string {
   let value = demands[0]?.quota.policy ?? ''
   for (let i = 1; i < demands.length; i++) {
-    // A batch may draw on one quota under several keys.
-    const quota = demands[i]!.quota
-    let seen = false
-    for (let j = 0; j < i && !seen; j++) seen = demands[j]!.quota === quota
-    if (!seen) value += `, ${quota.policy}`
+    if (isFirstOfQuota(demands, i)) value += `, ${demands[i]!.quota.policy}`
   }
   return value
 }

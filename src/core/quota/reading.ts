@@ -1,4 +1,4 @@
-/** What the tightest quota says after a draw; goes into the audit line, the RateLimit headers and the metrics. */
+/** What the tightest quota says after a draw; goes into the audit line and the RateLimit headers. */
 export interface QuotaReading {
   readonly name: string
   readonly limit: number
