@@ -243,7 +243,7 @@ class Running implements Sidecar {
     })
     this.#metrics = new Metrics({
       now: Date.now,
-      policyTools: config.policy.rules.flatMap(rule => rule.tools ?? []),
+      policyTools: toolsOf(config),
       sources: {
         activeConnections: () => this.#listener?.connectionCount ?? 0,
         activeStreams: () => this.#streams.size,
@@ -560,6 +560,7 @@ class Running implements Sidecar {
     this.#metadata = compileResourceMetadata(config.identity, scopesOf(config))
     const names = this.#trust.live.current().value?.leaf.names.dnsNames ?? []
     this.#hosts = compileHosts(config.listen, { dns: names }, config.identity.resource)
+    this.#metrics.learnTools(toolsOf(config))
     this.#quota.reconfigure(config.quotas, performance.now())
     if (JSON.stringify(config.tls) !== JSON.stringify(previous.config.tls)) void this.#trust.reconfigure(config.tls)
     if (!isSameJwt(config.identity.jwt, previous.config.identity.jwt)) {
@@ -643,6 +644,10 @@ function podOf(env: SidecarOptions['env']): { name?: string; namespace?: string;
 
 function scopesOf(config: Config): string[] {
   return [...new Set(config.policy.rules.flatMap(rule => rule.when.scopes ?? []))]
+}
+
+function toolsOf(config: Config): string[] {
+  return config.policy.rules.flatMap(rule => rule.tools ?? [])
 }
 
 function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {

@@ -32,6 +32,9 @@ export class SettingsSource {
   /** What is in force, in the words of the file. */
   #loaded: ReadSettings['loaded']
   #watch: FileWatch | undefined
+  /** Watches are begun and ended one after the other. */
+  #following: Promise<void> = Promise.resolve()
+  #isStopped = false
   #last: SettingsOutcome = { result: 'loaded', generation: 1, problems: [], waiting: [] }
 
   /** @param first  The reading that the sidecar has started with. */
@@ -46,13 +49,25 @@ export class SettingsSource {
     return this.#last
   }
 
-  async start(): Promise<void> {
-    this.#watch = await watchFiles({
-      paths: this.#loaded.files,
-      onChange: async (_files, cause) => {
-        if (cause !== 'start') await this.reload()
-      },
+  start(): Promise<void> {
+    return this.#follow()
+  }
+
+  /** Watches the files that the configuration has now; another policy file may be among them. */
+  #follow(): Promise<void> {
+    this.#following = this.#following.then(async () => {
+      if (this.#isStopped) return
+      const before = this.#watch
+      this.#watch = await watchFiles({
+        paths: this.#loaded.files,
+        onChange: async (_files, cause) => {
+          // Between its reading and the watch a file that is new here may have changed.
+          if (cause !== 'start' || before !== undefined) await this.reload()
+        },
+      })
+      await before?.stop()
     })
+    return this.#following
   }
 
   /** Reads the files now (SIGHUP, `POST /reload`, or because they have changed). */
@@ -61,7 +76,9 @@ export class SettingsSource {
     const { generation, value: before } = this.live.current()
     if (!next.ok) return this.#tell({ result: 'kept', generation, problems: next.error, waiting: [] })
     const { settings, loaded, waiting } = next.value
+    const files = this.#loaded.files.join('\n')
     this.#loaded = loaded
+    if (this.#watch !== undefined && loaded.files.join('\n') !== files) void this.#follow()
     if (JSON.stringify(settings.config) === JSON.stringify(before.config)) {
       return this.#tell({ result: 'unchanged', generation, problems: [], waiting })
     }
@@ -75,6 +92,8 @@ export class SettingsSource {
   }
 
   async stop(): Promise<void> {
+    this.#isStopped = true
+    await this.#following
     await this.#watch?.stop()
   }
 
