@@ -208,6 +208,9 @@ async function startCaddy({ lab, pki, upstreamPort }: PeerSetting): Promise<Peer
   default_bind 127.0.0.1
   servers {
     protocols h1 h2
+    timeouts {
+      idle 1h
+    }
   }
 }
 https://localhost:${port} {
