@@ -4,6 +4,7 @@ import net from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { builtProgram } from '../test/support/built-program.ts'
 import { eventually } from '../test/support/eventually.ts'
 import { imageMalloc } from '../test/support/image-malloc.ts'
 import { watchLivez } from '../test/support/livez-watch.ts'
@@ -32,7 +33,6 @@ const { values } = parseArgs({ options: { short: { type: 'boolean', default: fal
 /** What the image sets. */
 const HEAP = '--max-old-space-size=128 --max-semi-space-size=4'
 const scale = values.short ? 1 : 4
-const MAIN = join(import.meta.dirname, '../src/main.ts')
 const dir = temporaryFolder('mcp-sidecar-chaos-')
 const seenFile = join(dir, 'upstream-saw')
 const clockFile = join(dir, 'clock')
@@ -247,7 +247,9 @@ async function account(sidecar: SidecarProcess, loads: readonly ChaosLoad[]): Pr
   const text = await sidecar.allText()
   const lines = linesOf(text)
   try {
-    console.log(execFileSync(process.execPath, [MAIN, 'audit', 'verify', sidecar.auditFile]).toString().trim())
+    console.log(
+      execFileSync(process.execPath, [builtProgram(), 'audit', 'verify', sidecar.auditFile]).toString().trim(),
+    )
   } catch (error) {
     faults.push(`the log does not verify: ${String((error as { stdout?: Buffer }).stdout ?? error)}`)
   }

@@ -1,12 +1,11 @@
 import { spawn } from 'node:child_process'
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
+import { builtProgram } from '../test/support/built-program.ts'
 import {
   compareRuns,
   REQUIREMENT_SETS,
@@ -20,16 +19,12 @@ import { startPlainBridge } from '../test/support/plain-bridge.ts'
 import { baseConfig } from '../test/support/sidecar.ts'
 
 /**
- * `npm run conformance [-- --dist]`: the official MCP conformance suite against an MCP server, and against the same
+ * `npm run conformance`: the official MCP conformance suite against an MCP server, and against the same
  * server behind the sidecar. Every check has to end the same way; with a policy that denies something, just the
  * scenarios that use it may differ. Exit code 1 when anything else is seen. Checks that fail without the sidecar too
  * are of extensions that the server does not have; the suite runs them and does not count them.
  */
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { dist: { type: 'boolean', default: false } } })
-  const program = fileURLToPath(new URL(values.dist ? '../dist/mcp-sidecar.mjs' : '../src/main.ts', import.meta.url))
-  if (!existsSync(program)) return complain(`${program} is not there; npm run build makes it`)
-
   const upstream = await startEverythingServer()
   try {
     const direct = new Map<RequirementSet, SuiteRun>()
@@ -40,7 +35,7 @@ async function main(): Promise<number> {
       isFine &&= run.conforms
       direct.set(set, run)
     }
-    for (const way of WAYS) isFine = (await compareWay(way, program, upstream.url, direct)) && isFine
+    for (const way of WAYS) isFine = (await compareWay(way, upstream.url, direct)) && isFine
     say(isFine ? 'The sidecar changes nothing but what its policy says.' : 'The sidecar changes what it should not.')
     return isFine ? 0 : 1
   } finally {
@@ -109,13 +104,12 @@ const WAYS: readonly Way[] = [
 /** Runs both sets one way and tells what differs. @returns whether just that differs which should. */
 async function compareWay(
   way: Way,
-  program: string,
   upstreamUrl: string,
   direct: ReadonlyMap<RequirementSet, SuiteRun>,
 ): Promise<boolean> {
   const pki = await testPki()
   const bridge = await startPlainBridge({ ca: pki.ca.cert, identity: pki.gateway, protocol: way.protocol })
-  const sidecar = await startSidecar(program, upstreamUrl, bridge.port, way.policy)
+  const sidecar = await startSidecar(upstreamUrl, bridge.port, way.policy)
   bridge.connectTo(sidecar.port)
   let isFine = true
   try {
@@ -153,12 +147,7 @@ const READY_MS = 20_000
 const STOP_MS = 15_000
 
 /** The sidecar as it runs in a pod: a process of its own, whose standard output is the audit log. */
-async function startSidecar(
-  program: string,
-  upstreamUrl: string,
-  bridgePort: number,
-  policy: object,
-): Promise<SidecarProcess> {
+async function startSidecar(upstreamUrl: string, bridgePort: number, policy: object): Promise<SidecarProcess> {
   const dir = temporaryFolder('mcp-conformance-')
   const [port, adminPort] = await freePorts()
   const config = {
@@ -170,7 +159,7 @@ async function startSidecar(
   }
   writeFileSync(join(dir, 'sidecar.yaml'), stringify(config))
 
-  const child = spawn(process.execPath, [program, 'run', '--config', join(dir, 'sidecar.yaml')], {
+  const child = spawn(process.execPath, [builtProgram(), 'run', '--config', join(dir, 'sidecar.yaml')], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let auditLines = 0
@@ -234,11 +223,6 @@ function tell(way: string, set: RequirementSet, run: SuiteRun, differing: readon
 
 function say(...lines: readonly string[]): void {
   for (const line of lines) process.stdout.write(`${line}\n`)
-}
-
-function complain(line: string): 1 {
-  process.stderr.write(`${line}\n`)
-  return 1
 }
 
 process.exitCode = await main()

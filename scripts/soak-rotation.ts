@@ -1,8 +1,8 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
+import { builtProgram } from '../test/support/built-program.ts'
 import { startGatewayLoad } from '../test/support/gateway-load.ts'
 import { temporaryFolder, testPki } from '../test/support/pki.ts'
 import { RotatingTrust, type RotationTimes, startAnsweringServer } from '../test/support/rotation.ts'
@@ -12,21 +12,18 @@ import { median } from './soak/drift.ts'
 import { countOf, isOverload, SoakedProgram } from './soak/program.ts'
 
 /**
- * `npm run soak:rotation [-- --rotations 500] [--dist]`: the sidecar as a process of its own, with leaf, key and CA
- * rotated again and again as cert-manager, trust-manager and the kubelet do it, under constant load over 16
- * connections. Exit code 1 when a request has failed, a connection was cut that need not be, a rotation was kept back,
+ * `npm run soak:rotation [-- --rotations 500]`: the sidecar as a process of its own, with leaf, key and CA rotated
+ * again and again as cert-manager, trust-manager and the kubelet do it, under constant load over 16 connections. Exit code 1 when a request has failed, a connection was cut that need not be, a rotation was kept back,
  * or memory, open files or watches have grown. On a machine that has no time for it the sidecar turns connections and
  * calls away; those come again, and each has to be in the audit log as just that. How soon each step was live is
  * printed, as the machine has it.
  */
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { rotations: { type: 'string', default: '500' }, dist: { type: 'boolean', default: false } },
+    options: { rotations: { type: 'string', default: '500' } },
   })
   const rotations = Number(values.rotations)
   if (!Number.isInteger(rotations) || rotations < 1) return complain(`--rotations ${values.rotations} is no number`)
-  const program = fileURLToPath(new URL(values.dist ? '../dist/mcp-sidecar.mjs' : '../src/main.ts', import.meta.url))
-  if (!existsSync(program)) return complain(`${program} is not there; npm run build makes it`)
 
   const dir = temporaryFolder('mcp-sidecar-soak-')
   const trust = new RotatingTrust(dir)
@@ -37,7 +34,7 @@ async function main(): Promise<number> {
   writeFileSync(configFile, stringify(config))
 
   const log = new TrustLog()
-  const sidecar = new SoakedProgram(program, HEAP, configFile, line => log.note(line))
+  const sidecar = new SoakedProgram(builtProgram(), HEAP, configFile, line => log.note(line))
   const port = await sidecar.serving
   const load = startGatewayLoad({
     port,

@@ -1,9 +1,10 @@
-import { existsSync, renameSync, writeFileSync } from 'node:fs'
+import { renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
+import { builtProgram } from '../test/support/built-program.ts'
 import { eventually } from '../test/support/eventually.ts'
 import { type GatewayLoad, startGatewayLoad } from '../test/support/gateway-load.ts'
 import { watchLivez } from '../test/support/livez-watch.ts'
@@ -47,7 +48,6 @@ const HEAP = ['--max-old-space-size=64', '--max-semi-space-size=4']
 /** Together about 1,700 calls a second. */
 const CONNECTIONS = 64
 const PAUSE_MS = 30
-const PROGRAM = join(import.meta.dirname, '../dist/mcp-sidecar.mjs')
 
 /** What the audit log has said, in numbers. */
 const log = { calls: 0, probes: 0, opened: 0, closed: 0, overloaded: 0, cut: 0, trust: 0, config: 0, others: 0 }
@@ -59,7 +59,6 @@ console.log(faults.length === 0 ? 'steady' : `${faults.length} faults`)
 process.exit(faults.length === 0 ? 0 : 1)
 
 async function main(): Promise<void> {
-  if (!existsSync(PROGRAM)) return void faults.push(`${PROGRAM} is not there; npm run build makes it`)
   const dir = temporaryFolder('mcp-sidecar-soak-')
   const upstream = new MisbehavingServer(await freePort(), '/dev/null')
   await upstream.start()
@@ -75,7 +74,7 @@ async function main(): Promise<void> {
   }
   const configFile = join(dir, 'sidecar.yaml')
   writeFileSync(configFile, stringify(config))
-  const sidecar = new SoakedProgram(PROGRAM, HEAP, configFile, noteLine)
+  const sidecar = new SoakedProgram(builtProgram(), HEAP, configFile, noteLine)
   const port = await sidecar.serving
   const livez = await watchLivez(`http://127.0.0.1:${admin}`, 50)
   await sleep(2000)

@@ -6,11 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { stringify } from 'yaml'
+import { builtProgram } from './built-program.ts'
 import { eventually } from './eventually.ts'
 import { type TestPki, testPki } from './pki.ts'
 import { type AuditLine, baseConfig } from './sidecar.ts'
-
-const MAIN = join(import.meta.dirname, '../../src/main.ts')
 
 /**
  * `mcp-sidecar run` as a process of its own, its stdout on a real pipe with `cat` as the reader, which a test can stop,
@@ -62,7 +61,7 @@ export class SidecarProcess {
     upstreamUrl: string,
     change: (config: Record<string, unknown>) => void,
     env: Record<string, string>,
-    { wrapper = [], stdout, program = MAIN }: HowToStart,
+    { wrapper = [], stdout }: HowToStart,
   ) {
     this.pki = pki
     this.admin = `http://127.0.0.1:${adminPort}`
@@ -76,7 +75,7 @@ export class SidecarProcess {
     const [out, log] = [openSync(this.auditFile, 'w'), openSync(this.#logFile, 'w')]
     this.reader = spawn('cat', [fifo], { stdio: ['ignore', out, 'ignore'] })
     const pipe = openSync(fifo, constants.O_WRONLY)
-    const command = [...wrapper, process.execPath, program, 'run', '--config', this.configFile]
+    const command = [...wrapper, process.execPath, builtProgram(), 'run', '--config', this.configFile]
     const other = stdout === undefined ? undefined : openSync(stdout, 'a')
     this.child = spawn(command[0] as string, command.slice(1), {
       stdio: ['ignore', other ?? pipe, log],
@@ -153,8 +152,6 @@ export class SidecarProcess {
 }
 
 export interface HowToStart {
-  /** Instead of `src/main.ts`: the built bundle. */
-  readonly program?: string
   /** What runs the program, with arguments of its own: `['prlimit', '--nofile=200']`. */
   readonly wrapper?: readonly string[]
   /** A file or device that stdout goes to instead of the pipe. */

@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
 import { expect, test } from 'vitest'
+import { builtProgram } from '../support/built-program.ts'
 
 /** The demo as a newcomer starts it, every process real. */
 test('the story goes as told and ends with 0', { timeout: 60_000 }, async () => {
   const { code, stdout } = await new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
     const env = { ...process.env, FORCE_COLOR: undefined }
-    execFile(process.execPath, ['src/main.ts', 'demo', '--once'], { env }, (error, stdout, stderr) =>
+    execFile(process.execPath, [builtProgram(), 'demo', '--once'], { env }, (error, stdout, stderr) =>
       resolve({ code: typeof error?.code === 'number' ? error.code : error ? 1 : 0, stdout, stderr }),
     )
   })

@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process'
 import http2 from 'node:http2'
 import type net from 'node:net'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
+import { builtProgram } from '../support/built-program.ts'
 import { openStream } from '../support/event-stream.ts'
 import { eventually } from '../support/eventually.ts'
 import { listen, startSessionServer, type TestUpstream } from '../support/mcp-upstreams.ts'
@@ -12,7 +12,6 @@ import { send, toolCall } from '../support/request.ts'
 import { startScriptedServer } from '../support/scripted-server.ts'
 import { type HowToStart, SidecarProcess } from '../support/sidecar-process.ts'
 
-const MAIN = join(import.meta.dirname, '../../src/main.ts')
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
@@ -34,7 +33,7 @@ async function before<T extends TestUpstream>(
 /** Checks the whole log as an auditor would, closing line and all. */
 async function verified(running: SidecarProcess): Promise<number> {
   await running.allText()
-  const told = execFileSync(process.execPath, [MAIN, 'audit', 'verify', running.auditFile]).toString()
+  const told = execFileSync(process.execPath, [builtProgram(), 'audit', 'verify', running.auditFile]).toString()
   expect(told).toMatch(/ok|intact|complete|verified/i)
   return running.lines().filter(({ event }) => event === 'mcp.call').length
 }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { afterEach, expect, test } from 'vitest'
+import { builtProgram } from '../support/built-program.ts'
 import { eventually } from '../support/eventually.ts'
 import { send, toolCall } from '../support/request.ts'
 import { SidecarProcess } from '../support/sidecar-process.ts'
@@ -13,7 +13,6 @@ import { SidecarProcess } from '../support/sidecar-process.ts'
  *
  * @source Kubernetes, Sidecar Containers §Pod lifecycle; KEP-753 §Pod termination.
  */
-const MAIN = join(import.meta.dirname, '../../src/main.ts')
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
@@ -63,7 +62,7 @@ test('a Job completes: when its application has ended, the sidecar ends at once 
 
 test('a pod is deleted: calls are answered until the application has ended, and only then the sidecar ends', async () => {
   const { app, appEnded, sidecar } = await pod()
-  const hook = spawn(process.execPath, [MAIN, 'drain', '--config', sidecar.configFile], { stdio: 'ignore' })
+  const hook = spawn(process.execPath, [builtProgram(), 'drain', '--config', sidecar.configFile], { stdio: 'ignore' })
   expect(await new Promise(resolve => hook.once('exit', resolve))).toBe(0)
   await eventually(async () => (await sidecar.probe('/readyz')).status === 503)
   app.kill('SIGTERM')

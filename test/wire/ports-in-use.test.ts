@@ -4,11 +4,11 @@ import net from 'node:net'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { stringify } from 'yaml'
+import { builtProgram } from '../support/built-program.ts'
 import { eventually } from '../support/eventually.ts'
 import { temporaryFolder, testPki } from '../support/pki.ts'
 import { type AuditLine, baseConfig } from '../support/sidecar.ts'
 
-const MAIN = join(import.meta.dirname, '../../src/main.ts')
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
@@ -40,7 +40,9 @@ interface Started {
 function start(command: 'run' | 'webhook', dir: string, config: object): Started {
   const file = join(dir, 'config.yaml')
   writeFileSync(file, stringify(config))
-  const child = spawn(process.execPath, [MAIN, command, '--config', file], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [builtProgram(), command, '--config', file], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   cleanups.push(() => child.kill('SIGKILL'))
   const said = { stdout: '', stderr: '' }
   child.stdout.on('data', chunk => (said.stdout += String(chunk)))

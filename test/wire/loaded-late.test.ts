@@ -5,6 +5,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { builtProgram } from '../support/built-program.ts'
 import { eventually } from '../support/eventually.ts'
 import { Issuer, type SigningKey, signingKey, tokenFor } from '../support/issuer.ts'
 import { temporaryFolder } from '../support/pki.ts'
@@ -17,8 +18,7 @@ import { SidecarProcess } from '../support/sidecar-process.ts'
  * What is installed is the bundle, and what a bundle loads only when it is needed is not in it by itself: everything of
  * that kind is asked for here, of the program that users run.
  */
-const dist = temporaryFolder('mcp-sidecar-bundle-')
-const program = join(dist, 'mcp-sidecar.mjs')
+const folder = temporaryFolder('mcp-sidecar-late-')
 const spans: string[] = []
 let upstream: ScriptedServer
 let collector: Server
@@ -28,7 +28,6 @@ let redis: TestRedis | undefined
 let running: SidecarProcess
 
 beforeAll(async () => {
-  execFileSync(process.execPath, ['scripts/build.ts', '--out', dist, '--no-sourcemap'])
   upstream = await startScriptedServer()
   key = await signingKey('k1')
   issuer = await Issuer.start([key.jwk])
@@ -42,7 +41,7 @@ beforeAll(async () => {
   running = await SidecarProcess.start(
     upstream.url,
     config => {
-      const signing = join(dist, 'audit.key')
+      const signing = join(folder, 'audit.key')
       const { privateKey } = generateKeyPairSync('ed25519')
       writeFileSync(signing, privateKey.export({ type: 'pkcs8', format: 'pem' }))
       config['audit'] = { signingKey: signing }
@@ -56,7 +55,6 @@ beforeAll(async () => {
       if (redis !== undefined) config['quotaStore'] = { kind: 'redis', url: redis.url, onFailure: 'deny' }
     },
     { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_BSP_SCHEDULE_DELAY: '100' },
-    { program },
   )
 }, 120_000)
 afterAll(async () => {
@@ -106,7 +104,9 @@ describe('the bundle', () => {
     running.child.kill('SIGTERM')
     expect(await running.ended).toBe(0)
     expect(await running.allText()).toContain('"event":"audit.checkpoint"')
-    const told = execFileSync(process.execPath, [program, 'audit', 'verify', running.auditFile], { encoding: 'utf8' })
+    const told = execFileSync(process.execPath, [builtProgram(), 'audit', 'verify', running.auditFile], {
+      encoding: 'utf8',
+    })
     expect(told).toContain('intact')
   })
 })
