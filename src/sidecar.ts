@@ -91,7 +91,7 @@ export interface Sidecar {
 /** Builds the edges, hands them to the journey and starts both. Throws `StartError` with every problem of the configuration. */
 export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const first = await readSettings(options.configPath, options.env)
-  if (!first.ok) throw new StartError(first.error)
+  if (!first.ok) throw new StartError(first.error.problems)
   const { audit } = first.value.settings.config
   const keys = await readAuditKeys(audit)
   if (!keys.ok) throw new StartError([keys.error])

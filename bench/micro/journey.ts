@@ -52,7 +52,7 @@ const pki = {
 }
 writeFileSync(file, sidecarConfig({ port: 1, admin: 2, upstreamPort: 3, pki, operationsSocket: '/tmp/none.sock' }))
 const read = await readSettings(file, {})
-if (!read.ok) throw new Error(read.error.join('\n'))
+if (!read.ok) throw new Error(read.error.problems.join('\n'))
 const { settings } = read.value
 const { config } = settings
 const certificate = readClientCertificate(new X509Certificate(readFileSync(path.join(dir, 'gateway/tls.crt'))).raw, [])

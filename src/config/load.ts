@@ -43,7 +43,7 @@ export function loadConfig(text: string, origin: ConfigOrigin): Result<Loaded, C
 }
 
 /** What a text says, and all that is wrong with it. */
-export interface Reading extends Pick<Loaded, 'problemAt' | 'conceal'> {
+export interface Reading extends Pick<Loaded, 'files' | 'problemAt' | 'conceal'> {
   /** As it was parsed: unvalidated, `${NAME}` replaced, the policy file put in its place. */
   readonly value: JsonObject
   readonly problems: readonly ConfigProblem[]
@@ -58,14 +58,15 @@ export function readConfiguration(text: string, origin: ConfigOrigin): Reading {
   const policy = policySource(source, file, origin)
   const sources = policy ? [source, policy.source] : [source]
   const reporter = new Reporter(file, sources)
-  const speaking = {
+  const common = {
+    files: policy ? [file, policy.file] : [file],
     problemAt: (path: string, message: string) => reporter.problem({ path, message }),
     conceal: (concealed: string) => reporter.conceal(concealed),
   }
   if (!isObject(source.value) || !isObject(source.written)) {
     const noMap = { path: '', file, line: 1, column: 1, message: 'expected a map of settings' }
     const problems = source.problems.length > 0 ? source.problems : [noMap]
-    return { value: {}, problems, loaded: undefined, ...speaking }
+    return { value: {}, problems, loaded: undefined, ...common }
   }
   const value = policy ? { ...source.value, policy: policy.source.value } : source.value
   const written = policy ? { ...source.written, policy: policy.source.written } : source.written
@@ -76,14 +77,13 @@ export function readConfiguration(text: string, origin: ConfigOrigin): Reading {
   const findings = [...findingsOf(parsed.error, value), ...crossChecks(value)].filter(({ path }) => !told.has(path))
   const problems = [...sources.flatMap(({ problems }) => problems), ...once(findings).map(reporter.problem)]
   if (!parsed.success || problems.length > 0)
-    return { value, problems: inOrder(problems, file), loaded: undefined, ...speaking }
+    return { value, problems: inOrder(problems, file), loaded: undefined, ...common }
   const loaded = {
     config: withAbsolutePaths(parsed.data, dirname(file)),
-    files: policy ? [file, policy.file] : [file],
     written,
-    ...speaking,
+    ...common,
   }
-  return { value, problems, loaded, ...speaking }
+  return { value, problems, loaded, ...common }
 }
 
 /** A policy in a file of its own, validated as strictly; paths in problems begin with `policy`. */

@@ -32,6 +32,7 @@ export class SettingsSource {
   /** What is in force, in the words of the file. */
   #loaded: ReadSettings['loaded']
   #watch: FileWatch | undefined
+  #followed: readonly string[]
   /** Watches are begun and ended one after the other. */
   #following: Promise<void> = Promise.resolve()
   #isStopped = false
@@ -41,6 +42,7 @@ export class SettingsSource {
   constructor(first: ReadSettings, options: SettingsSourceOptions) {
     this.live = new Live(first.settings)
     this.#loaded = first.loaded
+    this.#followed = first.loaded.files
     this.#options = options
   }
 
@@ -50,16 +52,22 @@ export class SettingsSource {
   }
 
   start(): Promise<void> {
-    return this.#follow()
+    return this.#watchAnew()
   }
 
-  /** Watches the files that the configuration has now; another policy file may be among them. */
-  #follow(): Promise<void> {
+  /** Follows these from now on; another policy file may be among them. */
+  #follow(files: readonly string[]): void {
+    const isSame = files.join('\n') === this.#followed.join('\n')
+    this.#followed = files
+    if (this.#watch !== undefined && !isSame) void this.#watchAnew()
+  }
+
+  #watchAnew(): Promise<void> {
     this.#following = this.#following.then(async () => {
       if (this.#isStopped) return
       const before = this.#watch
       this.#watch = await watchFiles({
-        paths: this.#loaded.files,
+        paths: this.#followed,
         onChange: async (_files, cause) => {
           // Between its reading and the watch a file that is new here may have changed.
           if (cause !== 'start' || before !== undefined) await this.reload()
@@ -74,11 +82,14 @@ export class SettingsSource {
   async reload(): Promise<SettingsOutcome> {
     const next = await readSettings(this.#options.path, this.#options.env, this.#loaded)
     const { generation, value: before } = this.live.current()
-    if (!next.ok) return this.#tell({ result: 'kept', generation, problems: next.error, waiting: [] })
+    if (!next.ok) {
+      // What is in force, and what would make another: each may change, and then it is read again.
+      this.#follow([...new Set([...this.#loaded.files, ...next.error.files])])
+      return this.#tell({ result: 'kept', generation, problems: next.error.problems, waiting: [] })
+    }
     const { settings, loaded, waiting } = next.value
-    const files = this.#loaded.files.join('\n')
     this.#loaded = loaded
-    if (this.#watch !== undefined && loaded.files.join('\n') !== files) void this.#follow()
+    this.#follow(loaded.files)
     if (JSON.stringify(settings.config) === JSON.stringify(before.config)) {
       return this.#tell({ result: 'unchanged', generation, problems: [], waiting })
     }

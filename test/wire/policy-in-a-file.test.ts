@@ -55,6 +55,18 @@ test('a policy moves into another file, and the one before is followed no more',
   expect(running.lines.filter(({ event }) => event === 'config.kept')).toEqual([])
 })
 
+test('a policy file that is not there yet is followed: when it comes, it is in force', async () => {
+  const running = await start()
+  running.rewrite(config => void (config['policy'] = { file: 'late.yaml' }))
+  await eventually(() => running.lines.find(({ event }) => event === 'config.kept'))
+  expect(await reasonFor(running, 'search_docs')).toBe('served')
+
+  writeFileSync(join(running.dir, 'late.yaml'), 'rules: [nonsense')
+  await eventually(() => running.lines.filter(({ event }) => event === 'config.kept').length === 2)
+  writeFileSync(join(running.dir, 'late.yaml'), policy('get_user'))
+  await eventually(async () => (await reasonFor(running, 'search_docs')) === 'tool_not_permitted')
+})
+
 test('tools that a new policy names are named in the metrics', async () => {
   const running = await start()
   running.rewrite(config => {
