@@ -24,6 +24,7 @@ import { type ReadSettings, readSettings } from './edge/config-source.ts'
 import type { Connection } from './edge/connection.ts'
 import { ConnectionStanding } from './edge/connection-standing.ts'
 import { descriptorBudget, openFileLimit } from './edge/descriptors.ts'
+import { Drain } from './edge/drain.ts'
 import { podAddresses } from './edge/exposure.ts'
 import { ListenError } from './edge/listen.ts'
 import { Listener, type ListenerDeadlines } from './edge/listener.ts'
@@ -126,8 +127,6 @@ const DEADLINES = {
   idleMs: 75_000,
 }
 const SWEEP_MS = 250
-/** A handshake that is under way when everything drains has this long, and its connection as long again to ask. */
-const LATECOMER_MS = 250
 /** How long after it could not listen. */
 const LISTEN_AGAIN_MS = 5000
 /** However late it is, the last audit lines get this long to be taken. */
@@ -150,6 +149,7 @@ class Running implements Sidecar {
   readonly #catalog = new Catalog()
   readonly #standing = new ConnectionStanding()
   readonly #overload: Overload
+  readonly #drain: Drain
   readonly #room: ReturnType<typeof descriptorBudget>
   #redactor: Redactor
   #hosts: HostRules
@@ -163,15 +163,7 @@ class Running implements Sidecar {
   #listening: NodeJS.Timeout | undefined
   /** The start is over: what fails from now on is tried again. */
   #isUp = false
-  #state: 'starting' | 'serving' | 'lame-duck' | 'draining' | 'stopped' = 'starting'
-  #drained: Promise<void> | undefined
-  /** When what is in flight has had its time. */
-  #deadlineMono = 0
   #stopping: Promise<0 | 1> | undefined
-  readonly #hurry = Promise.withResolvers<void>()
-  /** The server has ended while we were a lame duck for it. */
-  readonly #upstreamGone = Promise.withResolvers<void>()
-  #isHurried = false
   #mtlsPort: number | undefined
   #adminPort = 0
   #sweep: NodeJS.Timeout | undefined
@@ -218,8 +210,14 @@ class Running implements Sidecar {
       onChange: up => {
         this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`)
         if (up) this.#breaker.reconsider()
-        else if (this.#state === 'lame-duck') this.#upstreamGone.resolve()
+        else this.#drain.upstreamIsGone()
       },
+    })
+    this.#drain = new Drain({
+      settings: () => this.#settings.live.current().value.config.drain,
+      listener: () => this.#listener,
+      lookAtUpstream: () => this.#upstreamWatch.look(),
+      say: line => this.#log.info(line),
     })
     this.#sink = new AuditSink({
       stream: options.stdout,
@@ -314,59 +312,26 @@ class Running implements Sidecar {
     ])
   }
 
-  drain(): Promise<void> {
-    this.#drained ??= this.#drain()
-    return this.#drained
+  async drain(): Promise<void> {
+    const isFirst = !this.#drain.isBegun
+    await this.#drain.begin()
+    if (!isFirst || this.#stopping !== undefined) return
+    this.#log.info('drained: nothing is accepted any more; SIGTERM ends the process')
   }
 
   stop(reason: string): Promise<0 | 1> {
     if (this.#stopping !== undefined) {
       this.#log.warn(`${reason} again: what is still open is cut off`)
-      this.#isHurried = true
-      this.#hurry.resolve()
+      this.#drain.hurry()
     }
     this.#stopping ??= this.#stop(reason)
     return this.#stopping
   }
 
-  async #beLameDuck(): Promise<void> {
-    const { drain } = this.#settings.live.current().value.config
-    const wasServing = this.#state === 'serving'
-    this.#state = 'lame-duck'
-    this.#log.info(`lame duck for ${drain.lameDuckMs} ms: not ready any more, still serving`)
-    // Without a server behind there is nothing to wait for, and who has never served is in nobody's list. The last look
-    // may be older than the end of the server: the kubelet stops a native sidecar as soon as the application is gone.
-    if (wasServing && (await this.#upstreamWatch.look())) {
-      await Promise.race([sleep(drain.lameDuckMs), this.#hurry.promise, this.#upstreamGone.promise])
-    }
-  }
-
-  async #drain(): Promise<void> {
-    const { drain } = this.#settings.live.current().value.config
-    await this.#beLameDuck()
-    this.#state = 'draining'
-    const deadline = performance.now() + drain.graceMs
-    this.#deadlineMono = deadline
-    this.#listener?.stopAccepting()
-    for (const connection of this.connections()) connection.retire('draining', drain.graceMs, 'soon')
-    const isOver = (): boolean => this.#isHurried || performance.now() >= deadline
-    const closedMono = performance.now()
-    const isEntering = (): boolean =>
-      (this.#listener?.handshakes ?? 0) > 0 && performance.now() - closedMono < LATECOMER_MS
-    while (((this.#listener?.connectionCount ?? 0) > 0 || isEntering()) && !isOver()) {
-      await Promise.race([sleep(20), this.#hurry.promise])
-      this.#retireLatecomers(deadline)
-    }
-    this.#listener?.destroy()
-    // Calls that were cut off end as such, before their upstream is taken from them.
-    while ((this.#listener?.connectionCount ?? 0) > 0) await sleep(5)
-    if (this.#stopping === undefined) this.#log.info('drained: nothing is accepted any more; SIGTERM ends the process')
-  }
-
   async #stop(reason: string): Promise<0 | 1> {
     // May show that a lame duck under way has lost its server meanwhile.
     void this.#upstreamWatch.look()
-    await this.drain()
+    await this.#drain.begin()
     this.#upstream.destroy()
     this.#sessionCalls.endAll()
     clearInterval(this.#sweep)
@@ -375,28 +340,19 @@ class Running implements Sidecar {
     this.#upstreamWatch.stop()
     this.#verifier?.close()
     await Promise.all([this.#settings.stop(), this.#trust.stop(), this.#quota.close(), this.#operations?.stop()])
-    const leftMs = this.#isHurried ? LAST_LINES_MS : Math.max(LAST_LINES_MS, this.#deadlineMono - performance.now())
+    const leftMs = Math.max(LAST_LINES_MS, this.#drain.leftMs)
     const [{ lost }] = await Promise.all([this.#sink.close(reason, leftMs), this.#traces?.close(leftMs)])
     if (lost > 0) this.#log.error(`${lost} audit lines were not taken by stdout before the end`)
     this.#admin?.stop()
-    this.#state = 'stopped'
+    this.#drain.stopped()
     return lost === 0 ? 0 : 1
-  }
-
-  /** Whose handshake was under way when connections were last accepted; what they ask at once is still answered. */
-  #retireLatecomers(deadline: number): void {
-    const now = performance.now()
-    for (const connection of this.connections()) {
-      if (connection.retiring || now - connection.openedMono < LATECOMER_MS) continue
-      connection.retire('draining', deadline - now, 'soon')
-    }
   }
 
   async #startAdmin(config: Config): Promise<void> {
     const appHealth = new AppHealth({
       probes: this.#given.probes,
       target: config.upstream.target,
-      isDraining: () => this.#state !== 'serving',
+      isDraining: () => this.#drain.phase !== 'serving',
     })
     this.#admin = new AdminServer(config.admin.address, {
       live: () => [{ name: 'process', ok: true, detail: 'the event loop turns' }],
@@ -431,7 +387,7 @@ class Running implements Sidecar {
 
   async #listen(): Promise<void> {
     const bundle = this.#trust.live.current().value
-    if (bundle === undefined || this.#listener !== undefined || this.#drained !== undefined) return
+    if (bundle === undefined || this.#listener !== undefined || this.#drain.isBegun) return
     const { config } = this.#settings.live.current().value
     const listener = this.#newListener(config, secureContextOptions(bundle, config.tls))
     this.#listener = listener
@@ -439,7 +395,7 @@ class Running implements Sidecar {
       this.#listener = undefined
       throw error
     })
-    if (this.#state === 'starting') this.#state = 'serving'
+    this.#drain.serve()
     this.#log.info(`serving mTLS on ${config.listen.address.host}:${this.#mtlsPort} for ${config.upstream.url}`)
   }
 
@@ -589,14 +545,14 @@ class Running implements Sidecar {
 
   #closedFor(method: string): Refusal | undefined {
     // A call that comes before its connection has been told to go is answered; a stream would only be cut.
-    if (this.#state === 'draining' && method === 'GET') return { reason: 'draining', retryAfterMs: 1000 }
+    if (this.#drain.phase === 'draining' && method === 'GET') return { reason: 'draining', retryAfterMs: 1000 }
     return this.#overload.refuses('call') ? { reason: 'sidecar_overloaded', retryAfterMs: 1000 } : undefined
   }
 
   #readiness(): Check[] {
     const { up, exposed } = this.#upstreamWatch
     return readiness({
-      state: this.#state,
+      state: this.#drain.phase,
       trust: this.#trust.status(),
       settings: this.#settings.last,
       audit: this.#sink.state,
@@ -663,8 +619,4 @@ function notAfterOf(bundle: TrustBundle | undefined): Record<string, number> {
 function outcomeOfTrust(outcome: TrustOutcome): ReloadOutcome {
   const problems = outcome.result === 'kept' ? outcome.problems.map(({ path, message }) => `${path} ${message}`) : []
   return { what: 'trust', result: outcome.result, generation: outcome.generation, problems, waiting: [] }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, ms))
 }
