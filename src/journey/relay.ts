@@ -217,6 +217,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     const outcome = this.#passage.outcome ?? this.#expected.answers.outcome
     if (outcome === undefined && this.#mayDefer()) {
       this.#defer()
+      // The reply counts it; at the end of the call it is long gone.
+      this.#last = undefined
       this.#parts.book.started(this.#exchange, send)
       return
     }
@@ -398,7 +400,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (this.#closed) return
     this.#settle()
     const exchange = this.#exchange
-    exchange.outcome = outcome
+    // Nothing but an error has such a status, also for what expects no answer and finds no error with its id.
+    exchange.outcome = outcome !== 'aborted' && exchange.status >= 400 ? 'error' : outcome
     exchange.rpcError = this.#expected.answers.rpcError
     exchange.bytesOut = this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
     exchange.endedMono = performance.now()
