@@ -217,7 +217,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     const outcome = this.#passage.outcome ?? this.#expected.answers.outcome
     if (outcome === undefined && this.#mayDefer()) {
       this.#defer()
-      // The reply counts it; at the end of the call it is long gone.
+      // Now, for at the end of the call the last piece may have been sent, and counted by the reply, or not yet.
+      this.#exchange.bytesOut = this.#reply.bytesWritten + (last?.length ?? 0)
       this.#last = undefined
       this.#parts.book.started(this.#exchange, send)
       return
@@ -403,7 +404,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     // Nothing but an error has such a status, also for what expects no answer and finds no error with its id.
     exchange.outcome = outcome !== 'aborted' && exchange.status >= 400 ? 'error' : outcome
     exchange.rpcError = this.#expected.answers.rpcError
-    exchange.bytesOut = this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
+    const held = this.#isStream ? 0 : (this.#last?.length ?? 0)
+    exchange.bytesOut = Math.max(exchange.bytesOut, this.#reply.bytesWritten + held)
     exchange.endedMono = performance.now()
     this.#parts.book.closed(exchange, last)
   }
