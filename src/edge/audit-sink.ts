@@ -1,9 +1,9 @@
 import type { Writable } from 'node:stream'
+import { ANYONE, alikeBy, anonymous, vague } from '../core/audit/alike.ts'
 import type { Chain, Counter } from '../core/audit/chain.ts'
 import { Coalescer, type Rung } from '../core/audit/coalesce.ts'
-import type { ConnectionFacts, Exchange } from '../core/audit/exchange.ts'
+import type { Exchange } from '../core/audit/exchange.ts'
 import { type ExchangeEvent, outcomeOf, type Recorder } from '../core/audit/record.ts'
-import { refusalDetail } from '../core/audit/refusal-detail.ts'
 import type { FactBody, Generations, SidecarFact, StartDetails } from '../core/audit/sidecar-fact.ts'
 import type { RecordSink } from '../journey/record-sink.ts'
 import type { CheckpointSigner } from './checkpoint-signer.ts'
@@ -181,26 +181,15 @@ export class AuditSink implements RecordSink {
   /** @returns whether a line was written. */
   #recordRefusal(exchange: Exchange): boolean {
     const nowMs = this.#options.now()
-    const { connection, peer, user, refusal } = exchange
-    const message = exchange.messages[0]
-    const certificate = peer?.certificate.fingerprint256 ?? connection.certificate?.fingerprint256 ?? ''
-    const about = `mcp.refused|${refusal?.reason}`
-    // No name of a user or an object holds a line feed; any other sign between them would let one pass for another.
-    const caller = [about, certificate, connection.remoteAddress, user?.org ?? '', user?.id ?? ''].join('\n')
-    const objects = exchange.messages.map(({ method, objects }) => `${method}\n${objects.map(o => o.name).join('\n')}`)
-    const detail = refusal === undefined ? undefined : refusalDetail(refusal)
-    // What is said of one would not be true of the others.
-    const vague = (): Exchange => ({ ...exchange, error: detail === undefined ? undefined : 'of several kinds' })
-    const ladder: Rung[] = [
-      {
-        key: `${caller}\n${objects.join('\n').slice(0, 512)}\n${detail?.slice(0, 512) ?? ''}`,
-        draft: () => this.#recorder.exchange('mcp.refused', exchange, message, true),
-      },
-      { key: caller, draft: () => this.#recorder.exchange('mcp.refused', vague(), undefined, true) },
-      { key: about, draft: () => this.#recorder.exchange('mcp.refused', anonymous(vague()), undefined, true) },
-    ]
+    const { messages } = exchange
     let isWritten = false
-    for (let i = Math.max(1, exchange.messages.length); i > 0; i--) {
+    for (const message of messages.length === 0 ? [undefined] : messages) {
+      const { exactly, caller, reason } = alikeBy(exchange, message)
+      const ladder: Rung[] = [
+        { key: exactly, draft: () => this.#recorder.exchange('mcp.refused', exchange, message, true) },
+        { key: caller, draft: () => this.#recorder.exchange('mcp.refused', vague(exchange), undefined, true) },
+        { key: reason, draft: () => this.#recorder.exchange('mcp.refused', anonymous(exchange), undefined, true) },
+      ]
       if (!this.#coalescer.note(ladder, nowMs, this.#mustHold())) continue
       this.#writeOne('mcp.refused', exchange, message)
       isWritten = true
@@ -322,21 +311,6 @@ interface Waiter {
 const MAX_WAITERS = 1024
 const MAX_WAIT_MS = 5000
 const REFUSED = Promise.resolve(false)
-
-/** Stands for callers of whom there are too many to name each. */
-const ANYONE: ConnectionFacts = { remoteAddress: 'other', certificate: undefined, tls: '', httpVersion: '1.1' }
-
-function anonymous(exchange: Exchange): Exchange {
-  return {
-    ...exchange,
-    connection: ANYONE,
-    peer: undefined,
-    user: undefined,
-    session: undefined,
-    userAgent: undefined,
-    forwardedFor: undefined,
-  }
-}
 
 function eventAtEnd(exchange: Exchange): ExchangeEvent {
   if (outcomeOf(exchange) === 'refused') return 'mcp.refused'

@@ -172,7 +172,8 @@ export class Http2Arrival implements Arrival, Reply {
 
   break(): void {
     this.#ended = true
-    if (!this.#stream.destroyed) this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    // Not `close`: with that Node first ends the stream in order, and what is there of the answer looks complete.
+    this.#stream.destroy(BROKEN_OFF)
   }
 
   /** Called by the connection, now and then, while the client has something to send or to read. */
@@ -272,5 +273,7 @@ export class Http2Arrival implements Arrival, Reply {
 const NEVER = Number.POSITIVE_INFINITY
 const NO_HEADERS: readonly string[] = []
 const ALL = { endStream: true }
+/** Of which Node makes RST_STREAM with INTERNAL_ERROR. */
+const BROKEN_OFF = new Error('the answer is broken off')
 
 function ignore(): void {}

@@ -25,11 +25,11 @@ export function identifyCaller(
   const { identity } = settings.value
   // Before the user is known: a refused caller's line says as much as can be believed of it.
   if (headers.requestId !== undefined) exchange.requestId = headers.requestId
+  exchange.forwardedFor = believedForwardedFor(identity, headers, peer)
 
   const finish = (caller: Awaited<ReturnType<typeof identify>>): Result<Identified, Refusal> => {
     if (!caller.ok) return caller
     exchange.user = caller.value.user
-    exchange.forwardedFor = believedForwardedFor(identity, headers, caller.value)
     return ok({ ...received, caller: caller.value })
   }
   const caller = identify(identity, headers, peer, verifier)

@@ -67,7 +67,11 @@ export function passageFor(
       isList,
       shows: isList ? shows : shownTo(call, id => owners.ownsTask(id, owner), parts.learn),
       limitBytes: eventBytes,
-      claimSse: id => owners.claimSession('sse', id, owner),
+      claimSse(id) {
+        const isClaimed = owners.claimSession('sse', id, owner)
+        if (isClaimed) call.exchange.session = owners.digestOf(id)
+        return isClaimed
+      },
       claimEvent: (within, id) => owners.claimEvent(within, id, owner),
       expectResponse: (within, id) => owners.expectResponse(within, id, owner),
     })

@@ -81,6 +81,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   /** Until the call is deferred it is watched by its own connection to the server. */
   giveUpMono = Number.POSITIVE_INFINITY
   #breakMono = Number.POSITIVE_INFINITY
+  /** Nothing that was sent of an event stream waits for its client. */
+  #isTaken = false
   /** Events of our own that wait for a boundary. */
   #injected: Buffer[] | undefined
 
@@ -177,7 +179,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
         this.#waiting.push(piece)
         flows = false
       } else {
-        flows = this.#reply.write(piece)
+        flows = this.#isTaken = this.#reply.write(piece)
       }
     }
     if (this.#injected !== undefined) this.#writeInjected()
@@ -217,6 +219,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     const outcome = this.#passage.outcome ?? this.#expected.answers.outcome
     if (outcome === undefined && this.#mayDefer()) {
       this.#defer()
+      // Now, for at the end of the call the last piece may have been sent, and counted by the reply, or not yet.
+      this.#exchange.bytesOut = this.#reply.bytesWritten + (last?.length ?? 0)
+      this.#last = undefined
       this.#parts.book.started(this.#exchange, send)
       return
     }
@@ -338,7 +343,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (this.#over || waiting === undefined) return
     this.#reply.head(this.#exchange.status, this.#streamHead ?? [], true)
     let flows = true
-    for (const piece of waiting) flows = this.#reply.write(piece)
+    for (const piece of waiting) flows = this.#isTaken = this.#reply.write(piece)
     if (this.#passage?.stopped === true) this.#endStream()
     else if (this.#ended) this.#closeStream()
     else if (flows) this.#upstream?.resume()
@@ -376,6 +381,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   }
 
   drained(): void {
+    this.#isTaken = true
     this.#upstream?.resume()
   }
 
@@ -383,8 +389,15 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (this.#over) return
     this.#exchange.upstreamEndedMono ??= performance.now()
     this.#upstream?.cancel()
-    this.#exchange.error ??= why
-    this.#close('aborted', nothing)
+    const outcome = this.#outcomeForOneWhoLeaves()
+    if (outcome === undefined) this.#exchange.error ??= why
+    this.#close(outcome ?? 'aborted', nothing)
+  }
+
+  /** Some clients leave a stream as soon as they have their answer, and do not wait for its end: such a call is done. */
+  #outcomeForOneWhoLeaves(): Outcome | undefined {
+    const hasAnswer = this.#isStream && this.#isTaken && this.call.route.kind === 'post'
+    return hasAnswer ? this.#passage?.outcome : undefined
   }
 
   #close(outcome: Outcome, last: () => void): void {
@@ -398,9 +411,11 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (this.#closed) return
     this.#settle()
     const exchange = this.#exchange
-    exchange.outcome = outcome
+    // Nothing but an error has such a status, also for what expects no answer and finds no error with its id.
+    exchange.outcome = outcome !== 'aborted' && exchange.status >= 400 ? 'error' : outcome
     exchange.rpcError = this.#expected.answers.rpcError
-    exchange.bytesOut = this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
+    const held = this.#isStream ? 0 : (this.#last?.length ?? 0)
+    exchange.bytesOut = Math.max(exchange.bytesOut, this.#reply.bytesWritten + held)
     exchange.endedMono = performance.now()
     this.#parts.book.closed(exchange, last)
   }

@@ -1,10 +1,11 @@
 import { Writable } from 'node:stream'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Chain } from '../../src/core/audit/chain.ts'
 import type { Exchange } from '../../src/core/audit/exchange.ts'
 import type { User } from '../../src/core/identity/caller.ts'
+import type { Verdict } from '../../src/core/policy/verdict.ts'
 import { AuditSink } from '../../src/edge/audit-sink.ts'
-import { exchangeWith, recorderWith } from '../support/audit.ts'
+import { exchangeWith, recorderWith, toolCall } from '../support/audit.ts'
 
 const REFUSED = {
   refusal: { reason: 'tool_not_permitted', name: 'search', rule: 'default' },
@@ -14,9 +15,13 @@ const REFUSED = {
 
 interface RefusalLine {
   readonly event: string
+  readonly client?: { readonly forwardedFor?: string; readonly userAgent?: string }
+  readonly mcp?: { readonly tool?: string; readonly session?: string }
+  readonly decision?: { readonly rule?: string }
+  readonly rpcError?: object
   readonly count?: number
   readonly error?: string
-  readonly user?: { readonly org: string; readonly id: string }
+  readonly user?: { readonly org: string; readonly id: string; readonly scopes?: readonly string[] }
 }
 
 /** The lines that are written when each of these is refused once. */
@@ -82,4 +87,46 @@ test('a caller who makes up ever new details is told of under none of them', asy
   const lines = await detailsOfLines(Array.from({ length: 100 }, (_, i) => `made-up-${i}`))
   expect(lines).toHaveLength(33)
   expect(lines.at(-1)).toBe('of several kinds 68')
+})
+
+const USER = exchangeWith().user as User
+const VERDICT = exchangeWith().verdict as Verdict
+const DIFFERING: Record<string, [(i: number) => Partial<Exchange>, (line: RefusalLine) => unknown]> = {
+  'behind several addresses': [i => ({ forwardedFor: `10.0.0.${i}` }), line => line.client?.forwardedFor],
+  'with several programs': [i => ({ userAgent: `agent ${i}` }), line => line.client?.userAgent],
+  'in several sessions': [i => ({ session: `${i}` }), line => line.mcp?.session],
+  'with several scopes': [i => ({ user: { ...USER, scopes: [`s${i}`] } }), line => line.user?.scopes?.join()],
+  'by several rules': [i => ({ verdict: { ...VERDICT, rule: `r${i}` } }), line => line.decision?.rule],
+}
+
+describe('a caller who is refused', () => {
+  test.each(Object.entries(DIFFERING))('%s is counted for each', async (_, [differing, told]) => {
+    const lines = await linesOf([1, 2, 3, 2].map(i => exchangeWith({ ...REFUSED, ...differing(i) })))
+    expect(new Set(lines.map(told)).size).toBe(3)
+    expect(lines.map(({ count }) => count ?? 1)).toEqual([1, 1, 1, 1])
+  })
+
+  test('under too many of everything is told of under none of it', async () => {
+    const many = Array.from({ length: 100 }, (_, i) =>
+      exchangeWith({
+        ...REFUSED,
+        ...{ forwardedFor: `10.0.0.${i}`, userAgent: `agent ${i}`, session: `${i}`, messages: [toolCall(`tool-${i}`)] },
+        rpcError: { code: 403, message: `Permission denied: tool "tool-${i}"` },
+      }),
+    )
+    const line = (await linesOf(many)).at(-1)
+    expect(line).toMatchObject({ count: 68, user: { id: USER.id } })
+    expect(line?.client).not.toHaveProperty('forwardedFor')
+    expect(line?.client).not.toHaveProperty('userAgent')
+    expect(line).not.toHaveProperty('mcp')
+    expect(line).not.toHaveProperty('rpcError')
+  })
+
+  test('with a batch has a line for each of its messages', async () => {
+    const lines = await linesOf([exchangeWith({ ...REFUSED, messages: [toolCall('search'), toolCall('drop_all')] })])
+    expect(lines.map(({ mcp, count }) => [mcp?.tool, count ?? 1])).toEqual([
+      ['search', 1],
+      ['drop_all', 1],
+    ])
+  })
 })

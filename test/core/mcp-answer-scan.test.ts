@@ -1,7 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
+import { Chain } from '../../src/core/audit/chain.ts'
+import { auditLine } from '../../src/core/audit/schema.ts'
 import { AnswerScan } from '../../src/core/mcp/answer-scan.ts'
 import type { SeenMessage } from '../../src/core/mcp/seen-message.ts'
+import { CallAnswers } from '../../src/journey/call-answers.ts'
+import { exchangeWith, recorderWith, toolCall } from '../support/audit.ts'
 
 test.each([
   { answer: '{"jsonrpc":"2.0","id":1,"result":{"content":[]}}', want: { kind: 'result', id: 1, isError: false } },
@@ -62,6 +66,21 @@ test.each([
   expect(seen).toMatchObject(want)
   expect(more).toEqual([])
 })
+
+test.each(['1e400', '-1e400', '1.5', '-', 'oops', '99999999999999999999', '"-32000"', 'null'])(
+  'an error of the code %s has none, and its audit line is one like any other',
+  code => {
+    const answers = new CallAnswers([toolCall('search', {}, { id: 1 })], { claimTask: () => true }, 'ada')
+    new AnswerScan(seen => answers.see(seen)).push(Buffer.from(`{"id":1,"error":{"code":${code},"message":"no"}}`))
+    const { rpcError } = answers
+    const exchange = exchangeWith({ outcome: 'error', rpcError })
+    const draft = recorderWith().exchange('mcp.call', exchange, exchange.messages[0])
+    expect(auditLine.parse(JSON.parse(new Chain('c').seal(draft).toString())).rpcError).toEqual({
+      code: 0,
+      message: 'no',
+    })
+  },
+)
 
 test.each([
   '',

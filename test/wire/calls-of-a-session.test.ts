@@ -238,6 +238,9 @@ describe('a list', () => {
     stream().write(`data: ${JSON.stringify(list)}\n\n`)
     await eventually(() => opened.text().includes('search_docs'))
     expect(opened.text()).not.toContain('drop_database')
+    // The line comes with the answer, and counts what its own HTTP answer carried.
+    const line = await eventually(() => running.lines.find(({ event }) => event === 'mcp.call'))
+    expect(line).toMatchObject({ outcome: 'success', status: 202, bytesOut: 'Accepted'.length })
   })
 })
 

@@ -1,6 +1,7 @@
+import type { ServerResponse } from 'node:http'
 import http2, { type ClientHttp2Stream, type IncomingHttpHeaders } from 'node:http2'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { listen, type TestUpstream } from '../support/mcp-upstreams.ts'
 import { Flag, Frame, frame, postHead, preface, rawPeer } from '../support/raw-peers.ts'
@@ -21,6 +22,7 @@ beforeAll(async () => {
     for await (const chunk of request) body += String(chunk)
     bodies.push(body)
     if (body.includes('notifications/')) return response.writeHead(202).end()
+    if (body.includes('search_and_die')) return dieAfterTwoPieces(response, body.includes('stream'))
     return response.writeHead(200, { 'Content-Type': 'application/json' }).end(RESULT)
   })
   running = await startTestSidecar(upstream.url)
@@ -32,6 +34,13 @@ afterAll(async () => {
   await running.stop()
   await upstream.stop()
 })
+
+function dieAfterTwoPieces(response: ServerResponse, isStream: boolean): void {
+  response.writeHead(200, { 'Content-Type': isStream ? 'text/event-stream' : 'application/json' })
+  response.write('data: {"jsonrpc":')
+  setTimeout(() => response.write('"2.0",'), 20)
+  setTimeout(() => response.destroy(), 40)
+}
 
 const HEAD = {
   ':path': '/mcp',
@@ -75,6 +84,18 @@ test('an answer without a body ends with its head', async () => {
   stream.end('{"jsonrpc":"2.0","method":"notifications/initialized"}')
   expect(await answerTo(stream)).toMatchObject({ status: 202, text: '', endsWithHead: true, code: 0 })
 })
+
+test.each(['plain', 'stream'])(
+  'an answer that the server breaks off is reset, never ended as if it were whole: %s',
+  async kind => {
+    const stream = request()
+    const ended = vi.fn()
+    stream.on('end', ended)
+    stream.end(toolCall('search_and_die', { kind }))
+    await expect(answerTo(stream)).rejects.toThrow('NGHTTP2_INTERNAL_ERROR')
+    expect(ended).not.toHaveBeenCalled()
+  },
+)
 
 test('CONNECT is refused as what it is', async () => {
   const { status, text } = await answerTo(session.request({ ':method': 'CONNECT', ':authority': 'localhost' }))

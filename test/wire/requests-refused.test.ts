@@ -167,6 +167,13 @@ describe('what is refused before the user is asked for', () => {
     expect(line['peer']).not.toHaveProperty('name')
   })
 
+  test('without a user, a peer that may say for whom it forwards is believed in that', async () => {
+    const headers = { 'X-User-ID': '', 'X-Forwarded-For': '203.0.113.7', 'X-Request-ID': 'forwarded' }
+    expect((await send(fresh, { headers, body: call })).status).toBe(401)
+    const line = await eventually(() => fresh.lines.find(({ requestId }) => requestId === 'forwarded'))
+    expect(line?.['client'].forwardedFor).toBe('203.0.113.7')
+  })
+
   test('one of several request ids is not believed either', async () => {
     const headers = { Host: 'evil.example.com', 'X-Request-ID': ['one', 'two'] }
     const { json } = await send(fresh, { headers, body: call })

@@ -58,6 +58,25 @@ describe('an event stream', () => {
     })
   })
 
+  test('whose client leaves with its answer, before the server ends it, is no call that was aborted', async () => {
+    const upstream = await listen((_request, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+      response.write('data: {"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}\n\n')
+    })
+    const running = await startTestSidecar(upstream.url)
+    cleanups.push(
+      () => upstream.stop(),
+      () => running.stop(),
+    )
+    const stream = await openStream(running, { body: toolCall('count') })
+    await eventually(() => stream.text().endsWith('\n\n'))
+    stream.leave()
+    await eventually(() => upstream.cancelled.length === 1)
+    const line = await eventually(() => running.lines.find(({ event }) => event === 'mcp.call'))
+    expect(line).toMatchObject({ outcome: 'tool_error', status: 200 })
+    expect(line).not.toHaveProperty('error')
+  })
+
   test('that has nothing to say is cancelled as well when its client leaves, also behind a body that nobody wants', async () => {
     const { running, upstream } = await ticking(60_000)
     const peer = await rawPeer(running)

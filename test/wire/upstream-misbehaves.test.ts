@@ -134,6 +134,30 @@ test('an event stream whose server dies ends as broken, never as complete', asyn
   })
 })
 
+test.each([
+  ['a notification', { body: '{"jsonrpc":"2.0","method":"notifications/initialized"}' }],
+  ['a request for an event stream', { method: 'GET' }],
+  ['a call', { body: toolCall('search_docs') }],
+])(
+  'an error of HTTP is an error in the line of %s, also where no error of JSON-RPC can answer it',
+  async (_, asked) => {
+    for (const body of [
+      '{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Method not allowed."}}',
+      RESULT,
+      '',
+    ]) {
+      const running = await inFrontOf(socket =>
+        socket.write(
+          `HTTP/1.1 405 No\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        ),
+      )
+      expect(await send(running, asked)).toMatchObject({ status: 405, text: body })
+      const line = await eventually(() => running.lines.find(({ outcome }) => outcome !== undefined))
+      expect(line).toMatchObject({ outcome: 'error', status: 405 })
+    }
+  },
+)
+
 test('a server that is not there is a 502 that says when to come back', async () => {
   const server = net.createServer()
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))

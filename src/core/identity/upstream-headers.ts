@@ -1,5 +1,5 @@
 import type { ArrivalHeaders } from './arrival-headers.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Peer } from './caller.ts'
 import type { CompiledIdentity } from './identify.ts'
 import { encodeForHeader } from './user.ts'
 
@@ -46,7 +46,7 @@ export function buildUpstreamHeaders(
   const traceparent = facts.traceparent ?? headers.traceparent
   if (traceparent !== undefined) out.push('traceparent', traceparent)
   const address = plainAddress(facts.remoteAddress)
-  const before = believedForwardedFor(identity, headers, caller)
+  const before = believedForwardedFor(identity, headers, caller.peer)
   out.push('X-Request-ID', facts.requestId)
   out.push('X-Forwarded-For', before === undefined ? address : `${before}, ${address}`)
   out.push('X-Forwarded-Proto', 'https')
@@ -72,10 +72,10 @@ export function buildUpstreamHeaders(
 export function believedForwardedFor(
   identity: CompiledIdentity,
   headers: ArrivalHeaders,
-  caller: Caller,
+  peer: Peer,
 ): string | undefined {
   if (headers.forwardedFor === undefined) return undefined
-  return identity.assertions.get(caller.peer.name)?.forwardedFor === true ? headers.forwardedFor : undefined
+  return identity.assertions.get(peer.name)?.forwardedFor === true ? headers.forwardedFor : undefined
 }
 
 function spaced(items: readonly string[], isToken: boolean): string {

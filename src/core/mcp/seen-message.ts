@@ -122,7 +122,8 @@ export class Draft {
       else if (member === TASK_ID_MEMBER) this.taskId = value
       else if (member === VERSION_MEMBER) this.protocolVersion = value
     } else if (place === ERROR) {
-      if (member === CODE_MEMBER && typeof value === 'number') this.errorCode = value
+      // Of what else a server may call a code, an infinity among it, an audit line would be no JSON any more.
+      if (member === CODE_MEMBER && Number.isSafeInteger(value)) this.errorCode = value as number
       else if (member === TEXT_MEMBER && typeof value === 'string') this.errorMessage = value
     } else if (place === TASK && member === TASK_ID_MEMBER && typeof value === 'string') this.innerTaskId = value
   }
