@@ -417,7 +417,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#deferred = false
     // A call that its client broke off says nothing about the server.
     if (this.#noted) return this.#settleRest()
-    if (this.#exchange.status >= 500 || this.#expected.answers.isInternalError) this.#parts.note(true, this.#epoch)
+    if (this.#exchange.status >= 500) this.#parts.note(true, this.#epoch)
     else if (this.#exchange.status > 0) this.#parts.note(false, this.#epoch)
     else this.#parts.forget(this.#epoch)
     this.#settleRest()
