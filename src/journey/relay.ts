@@ -25,7 +25,7 @@ export interface RelayParts {
   answerHeaders(call: Forwarded, headers: readonly string[], bodyLength: number | undefined): string[]
   refuse(call: Forwarded, refusal: Refusal): void
   /** Everything that a closed exchange gives back. Called exactly once. */
-  settle(call: Counted & Pick<Forwarded, 'lease'>): void
+  settle(call: Counted & Pick<Forwarded, 'lease' | 'arrival'>): void
   /** @returns why the stream has to end at once, when its caller would be refused by now. */
   streamOpened(relay: Relay): string | undefined
   streamClosed(relay: Relay): void
