@@ -26,8 +26,8 @@ export class BodyRoom {
   }
 }
 
-/** Bodies of up to so many bytes need no room: as much as a client may send over HTTP/2 before it is told to go on. */
-export const SMALL_BODY = 64 * 1024
+/** Bodies of up to so many bytes need no room. */
+export const SMALL_BODY = 8 * 1024
 
 /** An eighth of the memory that there is, and never less than one body. */
 export function roomForBodies(mostOfOne: number): BodyRoom {

@@ -45,7 +45,7 @@ export class IncomingBody {
     else if (this.isAsked && !this.#hasRoom()) this.refuse(NO_ROOM)
     else if (this.#first === undefined) this.#first = piece
     else this.#keep(piece)
-    return this.isAsked || this.#bytes <= SMALL_BODY
+    return this.isAsked || this.#bytes <= MOST_UNASKED
   }
 
   /** Only for what has been asked for: whoever asks is sure to say when the call is over. */
@@ -136,4 +136,6 @@ export class IncomingBody {
 export const CUT_OFF: Refusal = { reason: 'request_malformed', detail: 'the body was cut off' }
 const EMPTY = Buffer.alloc(0)
 const SMALL_BYTES = 1024
+/** As much as a client may send over HTTP/2 before it is told to go on. */
+const MOST_UNASKED = 64 * 1024
 const NO_ROOM: Refusal = { reason: 'sidecar_overloaded', retryAfterMs: 1000 }
