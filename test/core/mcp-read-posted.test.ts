@@ -48,9 +48,10 @@ describe('a refusal carries the id of the request', () => {
   })
 })
 
-test('of many large messages under way their bytes are kept, and not what they are when they are parsed', async () => {
+test('of many messages under way their bytes are kept, and not what they are when they are parsed', async () => {
   const empties = new Array(100_000).fill({})
   const shapes = [
+    { name: 't', arguments: { list: empties.slice(0, 600) } },
     { name: 't', arguments: { list: empties } },
     { name: 't', _meta: { list: empties } },
     { name: 't', ...Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x${i}`, empties.slice(0, 300)])) },
@@ -58,7 +59,7 @@ test('of many large messages under way their bytes are kept, and not what they a
   for (const params of shapes) {
     const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params }))
     const before = await heapInUse()
-    const messages = Array.from({ length: 10 }, () => {
+    const messages = Array.from({ length: Math.round(3_000_000 / body.length) }, () => {
       const result = read(body)
       if (!result.ok) throw new Error(result.error.refusal.reason)
       return result.value.messages[0]
@@ -66,7 +67,7 @@ test('of many large messages under way their bytes are kept, and not what they a
     for (const message of messages) expect(Object.keys(message?.params ?? {})).toContain('name')
     // Parsed they are 60 MB.
     expect((await heapInUse()) - before).toBeLessThan(15_000_000)
-    expect(messages).toHaveLength(10)
+    expect(messages.length).toBeGreaterThan(9)
   }
 })
 

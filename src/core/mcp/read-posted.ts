@@ -66,8 +66,8 @@ const MOST_KEYS = 100_000
 /** Longest id that is taken; it comes back in answers, in the audit line and in tables of pending requests. */
 const LONGEST_ID = 1024
 const LONGEST_METHOD = 256
-/** Bodies from this size on are not kept in parsed form while their call is under way. Values of less are never left out. */
-const LAZY_BYTES = 2048
+/** Bodies from this size on are not kept in parsed form while their call is under way; no value of a smaller one is left out. */
+const LAZY_BYTES = 512
 
 function bodyHeaderProblem(headers: PostedHeaders): Refusal | undefined {
   const media = mediaTypeProblem(headers.contentType)
