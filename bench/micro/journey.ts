@@ -158,6 +158,7 @@ class StubArrival implements Arrival, Reply {
   readonly isGone = false
   readonly headBytes = 300
   forgetHead(): void {}
+  forgetBody(): void {}
   readBody() {
     this.isBodyRead = true
     return Promise.resolve(ok(body))

@@ -76,7 +76,9 @@ export const upstream = z
       .describe('How long the upstream may take.'),
     breaker: z
       .strictObject({
-        errorPercent: integer(1, 100).prefault(50).describe('Share of failed calls that opens the circuit breaker.'),
+        errorPercent: integer(1, 100)
+          .prefault(50)
+          .describe('Share of failed calls (HTTP 5xx, broken off, too late) that opens the circuit breaker.'),
         minimum: integer(1, 1_000_000).prefault(20).describe('Calls within the window below which it never opens.'),
         window: duration('1s', '1h').prefault('10s').describe('How far back calls are counted.'),
         openFor: duration('100ms', '1h')
@@ -163,7 +165,9 @@ export const tls = z
 
 export const limits = z
   .strictObject({
-    body: size('1KiB', '1GiB').prefault('4MiB').describe('Largest request body.'),
+    body: size('1KiB', '1GiB')
+      .prefault('4MiB')
+      .describe('Largest request body. Those over 8 KiB share an eighth of the memory; what finds no room is refused.'),
     headers: size('1KiB', '1MiB').prefault('32KiB').describe('Largest request head.'),
     depth: integer(1, DEEPEST).prefault(64).describe('Deepest nesting of a message.'),
     batch: integer(0, 1000).prefault(0).describe('Messages in a batch of the legacy era; 0 refuses batches.'),

@@ -26,7 +26,7 @@ export class Http1Arrival implements Arrival, Reply {
   readonly #expectsContinue: boolean
   readonly #declaredBytes: number
   readonly #http: Http1Connection
-  readonly #body = new IncomingBody()
+  readonly #body: IncomingBody
   /** When what the client has not read has to be read; `NEVER` while nothing is due. */
   #readByMono = NEVER
   /** The head that goes with the first piece of the body. */
@@ -44,6 +44,7 @@ export class Http1Arrival implements Arrival, Reply {
     this.#expectsContinue = request.expectsContinue
     this.#declaredBytes = request.bodyLength ?? 0
     this.#http = http
+    this.#body = new IncomingBody(http.options.bodyRoom)
     this.method = request.method
     this.target = request.target
     this.rawHeaders = request.headers
@@ -70,6 +71,10 @@ export class Http1Arrival implements Arrival, Reply {
 
   forgetHead(): void {
     this.rawHeaders = NO_HEADERS
+  }
+
+  forgetBody(): void {
+    this.#body.letGo()
   }
 
   /** @internal A piece of the body has come. */

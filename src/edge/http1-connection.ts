@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls'
 import { type RequestHead, type RequestParts, RequestReader } from '../core/http1/request-reader.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
+import type { BodyRoom } from './body-room.ts'
 import type { Connection } from './connection.ts'
 import { Http1Arrival } from './http1-arrival.ts'
 
@@ -12,6 +13,7 @@ export interface Http1Options {
   readonly headersMs: number
   readonly idleMs: number
   readonly deadlines: ArrivalDeadlines
+  readonly bodyRoom: BodyRoom
   /** Calls `read` of the connection when its turn has come. */
   inTurn(connection: Http1Connection): void
   arrival(arrival: Http1Arrival): void

@@ -4,6 +4,7 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
 import type { Arrival, Reply, ReplyListener } from '../journey/arrival.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
+import type { BodyRoom } from './body-room.ts'
 import type { Connection } from './connection.ts'
 import { CUT_OFF, IncomingBody } from './incoming-body.ts'
 
@@ -24,7 +25,7 @@ export class Http2Arrival implements Arrival, Reply {
   isGone = false
   readonly #stream: ServerHttp2Stream
   readonly #deadlines: ArrivalDeadlines
-  readonly #body = new IncomingBody()
+  readonly #body: IncomingBody
   #declaredBytes: number | undefined
   #expectsContinue = false
   #isBegun = false
@@ -41,9 +42,16 @@ export class Http2Arrival implements Arrival, Reply {
   #closeAfter = false
 
   /** @param head  All headers as Node tells of them, `[name, value, …]`. */
-  constructor(stream: ServerHttp2Stream, head: readonly string[], connection: Connection, deadlines: ArrivalDeadlines) {
+  constructor(
+    stream: ServerHttp2Stream,
+    head: readonly string[],
+    connection: Connection,
+    deadlines: ArrivalDeadlines,
+    bodyRoom: BodyRoom,
+  ) {
     this.#stream = stream
     this.#deadlines = deadlines
+    this.#body = new IncomingBody(bodyRoom)
     this.connection = connection
     const headers: string[] = []
     let headBytes = 0
@@ -131,6 +139,10 @@ export class Http2Arrival implements Arrival, Reply {
 
   forgetHead(): void {
     this.rawHeaders = NO_HEADERS
+  }
+
+  forgetBody(): void {
+    this.#body.letGo()
   }
 
   #onEnd(): void {

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import type { Refusal } from '../core/refusal.ts'
 import { err, ok, type Result } from '../core/result.ts'
+import { type BodyRoom, SMALL_BODY } from './body-room.ts'
 
 /** The body of one request while it arrives, kept from its first byte on. What comes after a refusal is thrown away. */
 export class IncomingBody {
@@ -19,6 +20,13 @@ export class IncomingBody {
   #waitedMs = 0
   #refusal: Refusal | undefined
   #settle: ((body: Result<Buffer, Refusal>) => void) | undefined
+  readonly #room: BodyRoom | undefined
+  /** Bytes that were taken from the room. */
+  #roomBytes = 0
+
+  constructor(room?: BodyRoom) {
+    this.#room = room
+  }
 
   get isRefused(): boolean {
     return this.#refusal !== undefined
@@ -34,9 +42,24 @@ export class IncomingBody {
     if (this.#refusal !== undefined) return true
     this.#bytes += piece.length
     if (this.#bytes > this.#limitBytes) this.refuse({ reason: 'message_too_large', limitBytes: this.#limitBytes })
+    else if (this.isAsked && !this.#hasRoom()) this.refuse(NO_ROOM)
     else if (this.#first === undefined) this.#first = piece
     else this.#keep(piece)
     return this.isAsked || this.#bytes <= MOST_UNASKED
+  }
+
+  /** Only for what has been asked for: whoever asks is sure to say when the call is over. */
+  #hasRoom(): boolean {
+    if (this.#room === undefined || this.#bytes <= SMALL_BODY) return true
+    if (!this.#room.take(this.#bytes - this.#roomBytes)) return false
+    this.#roomBytes = this.#bytes
+    return true
+  }
+
+  /** The call is over, and nothing of its body is kept. */
+  letGo(): void {
+    this.#room?.giveBack(this.#roomBytes)
+    this.#roomBytes = 0
   }
 
   #keep(piece: Buffer): void {
@@ -70,6 +93,7 @@ export class IncomingBody {
     this.#first = undefined
     this.#more = undefined
     this.#small = undefined
+    this.letGo()
     this.#answer(err(refusal))
   }
 
@@ -78,6 +102,7 @@ export class IncomingBody {
     this.isAsked = true
     this.#limitBytes = limitBytes
     if (this.#bytes > limitBytes) this.refuse({ reason: 'message_too_large', limitBytes })
+    else if (!this.#hasRoom()) this.refuse(NO_ROOM)
     if (this.#refusal !== undefined) return err(this.#refusal)
     if (this.isWhole) return ok(this.#all())
     this.#dueMono = performance.now() + withinMs
@@ -113,3 +138,4 @@ const EMPTY = Buffer.alloc(0)
 const SMALL_BYTES = 1024
 /** As much as a client may send over HTTP/2 before it is told to go on. */
 const MOST_UNASKED = 64 * 1024
+const NO_ROOM: Refusal = { reason: 'sidecar_overloaded', retryAfterMs: 1000 }

@@ -10,6 +10,7 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Result } from '../core/result.ts'
 import type { Arrival } from '../journey/arrival.ts'
 import type { ArrivalDeadlines } from './arrival-deadlines.ts'
+import { type BodyRoom, roomForBodies } from './body-room.ts'
 import { Connection, type ConnectionAge } from './connection.ts'
 import { Door } from './door.ts'
 import { Http1Connection, type Http1Options } from './http1-connection.ts'
@@ -86,6 +87,7 @@ export class Listener {
   /** The connection that Node's listener is just being given: its HTTP/2 session is announced on the same tick. */
   #entering: Connection | undefined
   #hasHadPeers = false
+  readonly #bodyRoom: BodyRoom
   /** Everything is ended; a handshake that is over only now leads nowhere. */
   #isOver = false
   #sweep: NodeJS.Timeout | undefined
@@ -93,6 +95,7 @@ export class Listener {
   constructor(options: ListenerOptions) {
     this.#options = options
     const { limits, deadlines } = options
+    this.#bodyRoom = roomForBodies(limits.bodyBytes)
     this.#server = http2.createSecureServer({
       ...options.secureContext,
       // For what is offered in the handshake; a socket that chose HTTP/1.1 never gets to Node's own reading of it.
@@ -128,6 +131,7 @@ export class Listener {
       headersMs: deadlines.headersMs,
       idleMs: deadlines.idleMs,
       deadlines,
+      bodyRoom: this.#bodyRoom,
       inTurn: connection => turns.add(connection),
       arrival: arrival => options.events.arrival(arrival),
       malformed: (connection, refusal) => options.events.malformed(connection, refusal),
@@ -218,7 +222,7 @@ export class Listener {
       if (connection === undefined) return session.destroy()
       session.removeAllListeners('stream')
       session.on('stream', (stream, _headers, _flags, head) => {
-        begun.add(new Http2Arrival(stream, head, connection, this.#options.deadlines))
+        begun.add(new Http2Arrival(stream, head, connection, this.#options.deadlines, this.#bodyRoom))
       })
       connection.attach(session)
       session.on('error', error => this.#onSessionError(connection, error))

@@ -109,6 +109,9 @@ export class Wire implements AnswerParts {
   #connected = false
   #destroyed = false
   #ended = false
+  #hasBody = false
+  /** The server may have answered without having read the body: what is left of it would begin the next request. */
+  #mayHaveLeftBody = false
   idleSinceMono = 0
   idleUntilMono = 0
 
@@ -143,6 +146,8 @@ export class Wire implements AnswerParts {
     const request = call.take()
     const head = headOf(request)
     const body = request.body
+    this.#mayHaveLeftBody = false
+    this.#hasBody = body !== undefined && body.length > 0
     if (body === undefined || body.length === 0) {
       this.#socket.write(head, 'latin1')
     } else if (body.length <= ONE_WRITE_BYTES) {
@@ -191,6 +196,8 @@ export class Wire implements AnswerParts {
   }
 
   head(status: number, headers: string[], bodyLength: number | undefined): void {
+    // Refusals are what servers send before they read; and what is still in our own queue nobody has read.
+    this.#mayHaveLeftBody = this.#hasBody && (status >= 400 || this.#socket.writableLength > 0)
     this.#call?.head(status, headers, bodyLength)
   }
 
@@ -235,7 +242,7 @@ export class Wire implements AnswerParts {
     // A head that drips does not count as an answer.
     if (call.answered) call.deadlineMono = now + call.idleMs
     if (this.#call === undefined) {
-      if (this.#reader.keepAlive && !call.paused) this.#rest(now, this.#reader.idleHintMs)
+      if (this.#reader.keepAlive && !call.paused && !this.#mayHaveLeftBody) this.#rest(now, this.#reader.idleHintMs)
       else this.destroy()
     }
   }

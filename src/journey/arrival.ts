@@ -19,7 +19,12 @@ export interface Arrival {
   readonly isBodyRead: boolean
   /** Whatever is to be known of the head is known: `rawHeaders` is empty from now on. */
   forgetHead(): void
-  /** Reads the body of a POST once, whole; without waiting when it is here already. Refuses `message_too_large`, `request_timeout` and `request_malformed` (cut off). */
+  /** The call is over, and with it whatever still referred to its body. May be told more than once. */
+  forgetBody(): void
+  /**
+   * Reads the body of a POST once, whole; without waiting when it is here already. Refuses `message_too_large`,
+   * `request_timeout`, `request_malformed` (cut off) and `sidecar_overloaded` (too many large ones at a time).
+   */
   readBody(limitBytes: number): Result<Buffer, Refusal> | Promise<Result<Buffer, Refusal>>
 }
 

@@ -3,9 +3,6 @@ import type { Message, RpcId } from '../core/mcp/message.ts'
 import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { Refusal } from '../core/refusal.ts'
 
-/** JSON-RPC's own word for "the server is broken": it counts against the upstream, a tool's `isError` does not. */
-const INTERNAL_ERROR = -32603
-
 /** Records whose a created task is; false when it is somebody else's already. */
 export interface TaskOwners {
   claimTask(id: string, owner: string): boolean
@@ -18,8 +15,6 @@ export interface TaskOwners {
 export class CallAnswers {
   fault: Refusal | undefined
   rpcError: { code: number; message: string } | undefined
-  /** The server says that it is itself at fault. */
-  isInternalError = false
   /** Ids of the requests that are not answered yet: one, but for batches, whose size is bounded. */
   readonly #awaited: RpcId[]
   readonly #tasks: TaskOwners
@@ -52,7 +47,6 @@ export class CallAnswers {
     }
     if (seen.kind === 'error') {
       this.rpcError ??= { code: seen.errorCode ?? 0, message: seen.errorMessage ?? '' }
-      if (seen.errorCode === INTERNAL_ERROR) this.isInternalError = true
     }
     if (seen.kind !== 'result' && seen.kind !== 'error') return false
     // An error without an id can only be about the one request that was sent.

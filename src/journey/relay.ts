@@ -25,7 +25,7 @@ export interface RelayParts {
   answerHeaders(call: Forwarded, headers: readonly string[], bodyLength: number | undefined): string[]
   refuse(call: Forwarded, refusal: Refusal): void
   /** Everything that a closed exchange gives back. Called exactly once. */
-  settle(call: Counted & Pick<Forwarded, 'lease'>): void
+  settle(call: Counted & Pick<Forwarded, 'lease' | 'arrival'>): void
   /** @returns why the stream has to end at once, when its caller would be refused by now. */
   streamOpened(relay: Relay): string | undefined
   streamClosed(relay: Relay): void
@@ -432,7 +432,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#deferred = false
     // A call that its client broke off says nothing about the server.
     if (this.#noted) return this.#settleRest()
-    if (this.#exchange.status >= 500 || this.#expected.answers.isInternalError) this.#parts.note(true, this.#epoch)
+    if (this.#exchange.status >= 500) this.#parts.note(true, this.#epoch)
     else if (this.#exchange.status > 0) this.#parts.note(false, this.#epoch)
     else this.#parts.forget(this.#epoch)
     this.#settleRest()

@@ -62,6 +62,7 @@ export function makeSteps(parts: StepParts): Steps {
     settle: call => {
       call.lease?.release()
       streams.release(call)
+      call.arrival.forgetBody()
     },
     plainAnswerMs: () => settings.current().value.config.limits.streamAgeMs,
     streamOpened(relay) {
@@ -78,6 +79,7 @@ export function makeSteps(parts: StepParts): Steps {
 
   function answerRefusal(arrival: Arrival, exchange: Exchange, refusal: Refusal, id: RpcId | undefined): void {
     const current = settings.current().value
+    arrival.forgetBody()
     refuse(arrival, exchange, refusal, { settings: current, book, id, quotaHeaders: arrival.quotaHeaders })
   }
 

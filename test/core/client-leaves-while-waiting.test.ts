@@ -144,6 +144,7 @@ function callThatWaitsAt(place: Place) {
     reply,
     quotaHeaders: [],
     forgetHead() {},
+    forgetBody() {},
     isBodyRead: false,
     async readBody(): Promise<Result<Buffer, never>> {
       this.isBodyRead = true

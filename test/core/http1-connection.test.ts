@@ -1,6 +1,7 @@
 import { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { BodyRoom } from '../../src/edge/body-room.ts'
 import { Connection } from '../../src/edge/connection.ts'
 import type { Http1Arrival } from '../../src/edge/http1-arrival.ts'
 import { Http1Connection } from '../../src/edge/http1-connection.ts'
@@ -37,6 +38,7 @@ beforeEach(() => {
     headersMs: 1000,
     idleMs: 1000,
     deadlines,
+    bodyRoom: new BodyRoom(1024 * 1024),
     inTurn: connection => turn.add(connection),
     arrival: arrival => void arrivals.push(arrival),
     malformed() {},

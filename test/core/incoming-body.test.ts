@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { BodyRoom, SMALL_BODY } from '../../src/edge/body-room.ts'
 import { IncomingBody } from '../../src/edge/incoming-body.ts'
 
 /** Pieces of these lengths, each filled with a letter of its own. */
@@ -59,4 +60,40 @@ test('more than is asked for is refused, before and after it has come', async ()
   coming.take(Buffer.from('ab'))
   coming.take(Buffer.from('cd'))
   expect(await read).toEqual(tooLarge)
+})
+
+test('large bodies share their room, and small ones need none', async () => {
+  const room = new BodyRoom(2 * SMALL_BODY)
+  const piece = Buffer.alloc(SMALL_BODY)
+  const read = (pieces: number): { body: IncomingBody; read: unknown } => {
+    const body = new IncomingBody(room)
+    const read = body.read(1_000_000, 1000)
+    for (let i = 0; i < pieces; i++) body.take(piece)
+    body.end()
+    return { body, read }
+  }
+  const noRoom = { ok: false, error: { reason: 'sidecar_overloaded', retryAfterMs: 1000 } }
+  const first = read(2)
+  expect(await first.read).toMatchObject({ ok: true })
+  expect(await read(2).read).toEqual(noRoom)
+  expect(await read(1).read).toMatchObject({ ok: true })
+
+  first.body.letGo()
+  first.body.letGo()
+  const second = read(2)
+  expect(await second.read).toMatchObject({ ok: true })
+  // What had come of one that is refused has gone with it.
+  second.body.letGo()
+  expect(await read(3).read).toEqual(noRoom)
+  expect(await read(2).read).toMatchObject({ ok: true })
+})
+
+test('what has come before anybody asked takes its room when somebody does', () => {
+  const room = new BodyRoom(SMALL_BODY)
+  const body = new IncomingBody(room)
+  body.take(Buffer.alloc(2 * SMALL_BODY))
+  body.end()
+  expect(room.take(SMALL_BODY)).toBe(true)
+  room.giveBack(SMALL_BODY)
+  expect(body.read(1_000_000, 1000)).toMatchObject({ ok: false, error: { reason: 'sidecar_overloaded' } })
 })

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { errorBody } from '../../src/core/mcp/error-body.ts'
@@ -45,6 +47,37 @@ describe('a refusal carries the id of the request', () => {
     expect(response).toMatchObject({ error: { id: undefined, refusal: { reason: 'message_encoding' } } })
   })
 })
+
+test('of many messages under way their bytes are kept, and not what they are when they are parsed', async () => {
+  const empties = new Array(100_000).fill({})
+  const shapes = [
+    { name: 't', arguments: { list: empties.slice(0, 600) } },
+    { name: 't', arguments: { list: empties } },
+    { name: 't', _meta: { list: empties } },
+    { name: 't', ...Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x${i}`, empties.slice(0, 300)])) },
+  ]
+  for (const params of shapes) {
+    const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params }))
+    const before = await heapInUse()
+    const messages = Array.from({ length: Math.round(3_000_000 / body.length) }, () => {
+      const result = read(body)
+      if (!result.ok) throw new Error(result.error.refusal.reason)
+      return result.value.messages[0]
+    })
+    for (const message of messages) expect(Object.keys(message?.params ?? {})).toContain('name')
+    // Parsed they are 60 MB.
+    expect((await heapInUse()) - before).toBeLessThan(15_000_000)
+    expect(messages.length).toBeGreaterThan(9)
+  }
+})
+
+/** Bytes, after all that can go has gone. A turn of its own lets weak references go too. */
+async function heapInUse(): Promise<number> {
+  await new Promise(setImmediate)
+  setFlagsFromString('--expose-gc')
+  ;(runInNewContext('gc') as () => void)()
+  return process.memoryUsage().heapUsed
+}
 
 describe('large values', () => {
   const large = { text: 'x'.repeat(5000), list: Array.from({ length: 500 }, (_, i) => ({ i })) }

@@ -138,6 +138,14 @@ describe('limits', () => {
     expect(scan('[[[]]]', { depth: 2, keys: 9 }).problem?.kind).toBe('limit')
   })
 
+  test('lists and objects are counted, for the empty ones cost the most', () => {
+    const many = (one: string, count: number) => `[${new Array(count).fill(one).join(',')}]`
+    expect(scan(many('{}', 199_999)).problem).toBe(undefined)
+    expect(scan(many('{}', 200_000)).problem?.kind).toBe('limit')
+    expect(scan(many('[[]]', 100_000)).problem?.kind).toBe('limit')
+    expect(scan(many('0', 300_000)).problem).toBe(undefined)
+  })
+
   test('members are counted over all objects', () => {
     expect(scan('{"a":{"b":1},"c":[{"d":1}]}', { depth: 9, keys: 4 }).problem).toBe(undefined)
     expect(scan('{"a":{"b":1},"c":[{"d":1}]}', { depth: 9, keys: 3 }).problem?.kind).toBe('limit')

@@ -36,6 +36,9 @@ const piece = fc.constantFrom(
   '\\',
   '?',
   '#',
+  "'",
+  'C:',
+  'c|',
 )
 const path = fc.array(piece, { maxLength: 6 }).map(pieces => pieces.map(one => `/${one}`).join(''))
 const scheme = fc.constantFrom('http', 'HTTPS', 'file', 'test', 'db', 'ws', 'ftp', 'a+b')
@@ -48,6 +51,8 @@ const host = fc.constantFrom(
   'u@h',
   'u@v@h',
   '127.0.0.1',
+  '127.0.0.1.',
+  'h.',
   '127.1',
   '0x7f.0.0.1',
   '[::1]',
@@ -101,6 +106,15 @@ describe('every URI that is accepted', () => {
       { numRuns: 5000 },
     )
   })
+})
+
+/** What Python's pydantic, whose parser is that of Rust, makes of these is another path than RFC 3986 and WHATWG have. */
+test.each([
+  'file://h/C:/x', // file:///C:/x
+  'docs://h/private/C:/../../public/x', // docs://h/private/C:/public/x
+  'docs://h/a/c|/../x', // docs://h/a/c|/x
+])('%s is refused', uri => {
+  expect(normal(uri)).toBeUndefined()
 })
 
 test.each([

@@ -311,3 +311,9 @@ function policyWithPattern() {
     rules: [rule({ id: 'r', tools: ['t'], args: { x: { pattern: 'a+' } } })],
   } as const satisfies Parameters<typeof compilePolicy>[0] as Parameters<typeof compilePolicy>[0]
 }
+
+test('arguments are not looked at for a policy that constrains none', () => {
+  const message = toolCall('t')
+  const unread = Object.defineProperty({ ...message }, 'args', { get: () => expect.unreachable('parsed for nobody') })
+  expect(decide(policyOf([rule({ id: 'open', tools: ['t'] })]), callerOf(), unread).effect).toBe('allow')
+})

@@ -39,18 +39,19 @@ function send(
   firstByteMs = 5000,
   hold: (call: UpstreamCall) => void = () => {},
   path = '/mcp',
+  body = Buffer.from('{}'),
 ): Promise<Result> {
   return new Promise(resolve => {
     let status = 0
-    let body = ''
-    const done = (failure?: UpstreamFailure): void => resolve({ status, body, failure })
+    let answer = ''
+    const done = (failure?: UpstreamFailure): void => resolve({ status, body: answer, failure })
     hold(
       upstream.send(
         {
           method: 'POST',
           path,
-          headers: ['Content-Length', '2'],
-          body: Buffer.from('{}'),
+          headers: ['Content-Length', String(body.length)],
+          body,
           firstByteMs,
           idleMs: 5000,
         },
@@ -59,7 +60,7 @@ function send(
             status = got
           },
           data: chunk => {
-            body += String(chunk)
+            answer += String(chunk)
             return true
           },
           end: () => done(),
@@ -245,6 +246,36 @@ test('who waits for a connection is not overtaken by who finds an idle one: that
   for (const { status } of await Promise.all([...waiting, newcomer])) expect(status).toBe(200)
   expect(seen).toEqual(['/busy', '/first', '/second', '/newcomer'])
   expect(lookup).toHaveBeenCalledTimes(2)
+})
+
+describe('a server that answers before it has read the body takes the rest for the next request', () => {
+  const unread = (status: string) => (socket: net.Socket) => {
+    socket.pause()
+    socket.write(OK.replace('200 OK', status))
+  }
+
+  test('so no call follows on a connection on which one was refused', async () => {
+    const { port, accepted } = await serve(unread('404 Not Found'))
+    const upstream = upstreamAt(port)
+    expect((await send(upstream)).status).toBe(404)
+    expect(upstream.openConnections).toBe(0)
+    expect((await send(upstream)).status).toBe(404)
+    expect(accepted()).toBe(2)
+  })
+
+  test('so no call follows on a connection that has not taken all of the body', async () => {
+    const { port } = await serve(unread('200 OK'))
+    const upstream = upstreamAt(port)
+    expect((await send(upstream, 5000, undefined, '/mcp', Buffer.alloc(32 * 2 ** 20))).status).toBe(200)
+    expect(upstream.openConnections).toBe(0)
+  })
+
+  test('and a connection whose call was answered is used again', async () => {
+    const { port, accepted } = await serve(socket => socket.write(OK))
+    const upstream = upstreamAt(port)
+    for (let i = 0; i < 3; i++) expect((await send(upstream)).status).toBe(200)
+    expect(accepted()).toBe(1)
+  })
 })
 
 test('connections are counted back to nothing', async () => {

@@ -116,7 +116,7 @@ function isShown(kind: ListedKind, name: string, filter: ListFilter): boolean {
   if (kind !== 'resource') return filter.allows(kind, name)
   const objects = resourceObjects(name)
   // A URI that nobody could ask for, because it would be refused as ambiguous, is not shown either.
-  return objects.ok && objects.value.every(object => filter.allows(kind, object.normalized))
+  return objects.ok && objects.value.every(({ normalized, isPlace }) => isPlace || filter.allows(kind, normalized))
 }
 
 /** The kept elements, each with the separator that stood before it, but for the first. */

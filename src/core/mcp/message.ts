@@ -39,6 +39,8 @@ export interface McpObject {
   readonly name: string
   /** For resources: the URI after normalisation, which rules match. */
   readonly normalized: string
+  /** Where the URI leads by a shorter address: deny rules are asked about it, allow rules need not know it. */
+  readonly isPlace?: true
 }
 
 /** What one POST body held: a single message, or a legacy batch when `limits.batch` admits it. */

@@ -2,7 +2,7 @@ import type { JsonObject, JsonValue } from '../json.ts'
 import type { Refusal } from '../refusal.ts'
 import { err, ok, type Result } from '../result.ts'
 import type { McpObject } from './message.ts'
-import { normalizeUri, withoutFileQuery, withoutFragment } from './uri.ts'
+import { normalizeUri, withoutDetour, withoutFileQuery, withoutFragment } from './uri.ts'
 
 /** What a message acts on, in whatever member its method names it. */
 export interface Reach {
@@ -171,7 +171,8 @@ class Reached implements Reach {
 
 /**
  * A URI as objects of policy. Usually one; what a server may cut off before it looks the resource up (a fragment, the
- * query of a file) makes it several, and a caller needs to be allowed each.
+ * query of a file) makes it several, and a caller needs to be allowed each. Another address of the same place needs no
+ * allow, for it widens nothing; but who is denied the place must not get there by a detour.
  */
 export function resourceObjects(uri: string, isTemplate = false): Result<McpObject[], string> {
   const normalized = normalizeUri(uri, isTemplate)
@@ -183,6 +184,10 @@ export function resourceObjects(uri: string, isTemplate = false): Result<McpObje
   if (bare !== undefined) objects.push({ kind: 'resource', name: uri, normalized: bare })
   const file = withoutFileQuery(bare ?? normalized.value)
   if (file !== undefined) objects.push({ kind: 'resource', name: uri, normalized: file })
+  for (const form of objects.slice()) {
+    const place = withoutDetour(form.normalized)
+    if (place !== undefined) objects.push({ kind: 'resource', name: uri, normalized: place, isPlace: true })
+  }
   return ok(objects)
 }
 

@@ -28,7 +28,8 @@ export interface ReadRefusal {
  * Reads the body of a POST: what it asks, or why nobody should act on it. The bytes that were read are the bytes that
  * go on; nothing is serialised again.
  *
- * Large values under `params` are parsed when `args` or `params` of a message is first read, not before.
+ * Of a large body `args` and `params` are parsed when somebody asks, and may be parsed again for the next one: parsed they
+ * can take twenty times their bytes, and calls can be many and slow.
  *
  * @param bytes    The whole body; must not change afterwards.
  * @param headers  From `readPostedHeaders`; its `problem` is refused here, with the id.
@@ -56,7 +57,7 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
   }
   const body = parse(bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
-  const read = readMessage(body, headers, scan.large.length === 0 ? undefined : bytes, false)
+  const read = readMessage(body, headers, bytes.length < LAZY_BYTES ? undefined : bytes, false)
   if (!read.ok) return refuse(read.error, idOf(bytes, scan))
   return ok({ bytes, messages: [read.value], isBatch: false })
 }
@@ -65,6 +66,8 @@ const MOST_KEYS = 100_000
 /** Longest id that is taken; it comes back in answers, in the audit line and in tables of pending requests. */
 const LONGEST_ID = 1024
 const LONGEST_METHOD = 256
+/** Bodies from this size on are not kept in parsed form while their call is under way; no value of a smaller one is left out. */
+const LAZY_BYTES = 512
 
 function bodyHeaderProblem(headers: PostedHeaders): Refusal | undefined {
   const media = mediaTypeProblem(headers.contentType)
@@ -148,7 +151,7 @@ function readBatch(
 }
 
 /**
- * @param lazyBytes  The whole body when large values were left out of `body`.
+ * @param lazyBytes  The whole body when it is large: values may have been left out of `body`.
  */
 function readMessage(
   body: JsonValue,
@@ -213,17 +216,24 @@ function readMessage(
   return ok(withLazyParams(message, args !== undefined, lazyBytes))
 }
 
-/** The same message with `params` and `args` parsed from the whole body when one of them is first asked for. */
+/** The same message with `params` and `args` parsed from the whole body when one of them is asked for. */
 function withLazyParams(message: Message, hasArgs: boolean, bytes: Buffer): Message {
-  let params: JsonObject | undefined
+  const hasParams = message.params !== undefined
+  let parsed: WeakRef<JsonObject> | undefined
   const load = (): JsonObject => {
-    params ??= (JSON.parse(bytes.toString('utf8')) as { params: JsonObject }).params
+    let params = parsed?.deref()
+    if (params === undefined) {
+      params = (JSON.parse(bytes.toString('utf8')) as { params: JsonObject }).params
+      parsed = new WeakRef(params)
+    }
     return params
   }
+  // Taken apart, so that no copy of what was parsed stays behind the getters.
+  const { params: _params, args: _args, ...rest } = message
   return {
-    ...message,
+    ...rest,
     get params() {
-      return load()
+      return hasParams ? load() : undefined
     },
     get args() {
       return hasArgs ? (load()['arguments'] as JsonObject) : undefined

@@ -59,6 +59,9 @@ const LARGE_BYTES = 2048
 /** How much of a run is looked at byte by byte before it is taken for a long one. */
 const SHORT_RUN = 16
 
+/** Lists and objects of one body: an empty one has three bytes on the wire, and twenty times as much when it is parsed. */
+const MOST_CONTAINERS = 200_000
+
 /** Characters of names that are folded in one body: folding is slow, and no tool has so many arguments. */
 const MOST_FOLDED = 32_768
 /** What folding a name costs besides its characters, in characters. */
@@ -74,6 +77,7 @@ class Walk implements Scan {
   readonly large: number[] = []
   private ids = 0
   private keys = 0
+  private containers = 0
   private depth = 0
   isBatch = false
   private foldRoom = MOST_FOLDED
@@ -114,6 +118,7 @@ class Walk implements Scan {
     if (c === 0x22) return this.string(pos + 1)
     if (c === 0x7b || c === 0x5b) {
       if (this.depth >= this.limits.depth) return this.tooDeep(pos)
+      if (this.containers++ === MOST_CONTAINERS) this.limit(`more than ${MOST_CONTAINERS} lists and objects`)
       this.depth++
       const end = c === 0x7b ? this.object(pos, inner) : this.array(pos)
       this.depth--

@@ -36,6 +36,8 @@ export function normalizeUri(uri: string, isTemplate = false): Result<string, st
     if (!segments.ok) return segments
     path = segments.value
     if (path === '' && (SPECIAL.has(scheme) || scheme === 'file')) path = '/'
+    // The parser of Rust, which Python's pydantic has, leaves the host out.
+    if (scheme === 'file' && authority !== '' && FIRST_DRIVE.test(path)) return err('a drive letter behind a host')
   } else {
     if (SEGMENT_DOTS.test(path)) return err('dot segments in a URI without an authority')
     if (path.startsWith('/')) {
@@ -48,7 +50,8 @@ export function normalizeUri(uri: string, isTemplate = false): Result<string, st
       path = opaque
     }
   }
-  const search = recode(query, isTemplate, QUERY_KEEPS)
+  const keeps = SPECIAL.has(scheme) || scheme === 'file' ? SPECIAL_QUERY_KEEPS : QUERY_KEEPS
+  const search = recode(query, isTemplate, keeps)
   const anchor = recode(fragment, isTemplate, QUERY_KEEPS)
   if (search === undefined || anchor === undefined) return err('percent-encoding that is not UTF-8 text')
   return ok(`${scheme}:${authority === undefined ? '' : `//${authority}`}${path}${search}${anchor}`)
@@ -65,6 +68,20 @@ export function withoutFileQuery(normalized: string): string | undefined {
   const query = normalized.startsWith('file:') ? normalized.indexOf('?') : -1
   return query < 0 ? undefined : normalized.slice(0, query)
 }
+
+/**
+ * The same place to a server that goes where an address leads: without user information, without the dot behind the name
+ * of a host; of a file without the host, which servers that open the path alone drop. Undefined when it is all the same.
+ */
+export function withoutDetour(normalized: string): string | undefined {
+  const parts = LEADS_SOMEWHERE.exec(normalized)
+  if (parts === null) return undefined
+  const [whole, scheme, host, port = ''] = parts as unknown as [string, string, string, string | undefined]
+  const start = scheme === 'file' ? 'file://' : `${scheme}://${host}${port}`
+  return start === whole ? undefined : start + normalized.slice(whole.length)
+}
+
+const LEADS_SOMEWHERE = /^(file|https?|wss?|ftp):\/\/(?:[^/?#@]*@)?([^/?#@]*?)\.?(:\d+)?(?=[/?#]|$)/
 
 const LONGEST_URI = 8192
 
@@ -84,7 +101,9 @@ const TEMPLATE_HOST = /^[A-Za-z0-9._:{}+,*-]*\{[A-Za-z0-9._:{}+,*-]*$/
 const OUTSIDE_BRACES = /(?:^|\})[^{]*/g
 /** A last label that WHATWG reads as part of an IPv4 address. */
 const NUMERIC_END = /(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$/i
-const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/
+const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
+const DRIVE = /\/[A-Za-z](?::|%7C)(?:\/|$)/
+const FIRST_DRIVE = /^\/[A-Za-z]:(?:\/|$)/
 
 function normalizeAuthority(authority: string, scheme: string, isTemplate: boolean): Result<string, string> {
   // Variables of a template have a case, and what they stand for is not known.
@@ -137,10 +156,11 @@ function normalizePath(path: string, scheme: string, isTemplate: boolean): Resul
   if (/(?:^|\/)\.{1,2};/.test(recoded)) return err('a dot segment with parameters in a URI')
   if (scheme === 'file') {
     if (recoded.includes('//')) return err('an empty segment in a file URI')
-    // WHATWG reads `|` after a drive letter as a colon, and keeps `..` from climbing over the drive.
-    if (/^\/[A-Za-z](?::|%7C)(?:\/|$)/i.test(recoded) && recoded.includes('/..'))
-      return err('dot segments after a drive letter')
+    // WHATWG reads it as a colon.
+    if (/^\/[A-Za-z]%7C(?:\/|$)/.test(recoded)) return err('a drive letter with "|" in a URI')
   }
+  // WHATWG keeps `..` from climbing over the drive of a file URI, and the parser of Rust over one in any URI.
+  if (DRIVE.test(recoded) && DOTS.test(recoded)) return err('dot segments beside a drive letter')
   return ok(removeDots(recoded))
 }
 
@@ -163,6 +183,8 @@ function removeDots(path: string): string {
 const PATH_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/-]+/y
 const OPAQUE_KEEPS = PATH_KEEPS
 const QUERY_KEEPS = /[A-Za-z0-9._~!$&'()*+,;=:@/?#-]+/y
+/** WHATWG encodes the apostrophe there. */
+const SPECIAL_QUERY_KEEPS = /[A-Za-z0-9._~!$&()*+,;=:@/?#-]+/y
 const UNRESERVED = /^[A-Za-z0-9._~-]$/
 
 /** One spelling for every character; undefined when the escapes are malformed, no UTF-8, or hide control characters. */

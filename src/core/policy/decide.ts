@@ -69,7 +69,8 @@ function judge(policy: CompiledPolicy, caller: Caller, message: Message): Verdic
 
 /** The question that a message asks, before it is pointed at one of its objects. */
 export function questionOf(policy: CompiledPolicy, caller: Caller, message: Message): Question {
-  const { args } = message
+  // Not looked at unless a rule does: large ones are parsed for whoever asks.
+  const args = policy.constrained === undefined ? undefined : message.args
   const method = judgedMethod(message)
   const lookalikes =
     policy.constrained === undefined || args === undefined ? undefined : lookalikesOf(policy.constrained, args)
@@ -105,6 +106,7 @@ function granted(
   question: Question,
   object: McpObject | undefined,
 ): Verdict | undefined {
+  if (object?.isPlace === true) return policy.implicit
   if (object === undefined) {
     // Nothing is named where something must be. The reader refuses that; no rule may be taken to have allowed it.
     if (mustNameObject(message.method)) return undefined
@@ -131,6 +133,7 @@ function scopesThatWouldDo(policy: CompiledPolicy, caller: Caller, message: Mess
   const needed = new Set<string>()
   const question: Question = { ...questionOf(policy, caller, message), regardless: 'scopes' }
   for (const object of message.objects.length === 0 ? [undefined] : message.objects) {
+    if (object?.isPlace === true) continue
     if (object !== undefined) pointAt(question, object)
     // Rules are ranked here by how many scopes they ask for; one that asks for none is the first.
     const rule = firstThatApplies(policy.allowsByScopes[question.subject], question)

@@ -2,8 +2,9 @@
  * A circuit breaker over one upstream. It opens when, within the window, at least `minimum` calls ended and at least
  * `errorPercent` of them failed; after `openForMs` one call is let through as a probe, and what becomes of it decides.
  *
- * What counts as failed is the caller's word: HTTP 5xx, connections that break, deadlines, JSON-RPC -32603, and not a
- * tool's own `isError`. Times are ms of a monotonic clock, handed in.
+ * What counts as failed is the caller's word: HTTP 5xx, connections that break, deadlines. No error of JSON-RPC does, not
+ * even -32603: to the SDKs that is whatever a handler throws, an unknown name for one, and a single user who asks for such
+ * things would close the server to all others. Times are ms of a monotonic clock, handed in.
  */
 export interface BreakerOptions {
   readonly errorPercent: number
