@@ -52,5 +52,12 @@ async function stdin(): Promise<string> {
 /** Ends the process once its output is with the kernel, but not later than in a second: a stalled reader keeps nobody. */
 function leave(): void {
   setTimeout(() => process.exit(), 1000).unref()
-  process.stdout.write('', () => process.stderr.write('', () => process.exit()))
+  process.stdout.write('', (error?: NodeJS.ErrnoException | null) => {
+    // A disk that is full has half a manifest, and whoever goes on by our status must not take it for a whole one.
+    if (error && error.code !== 'EPIPE') {
+      complain(io, `the output could not be written (${error.code ?? error.message})`)
+      process.exitCode ||= 1
+    }
+    process.stderr.write('', () => process.exit())
+  })
 }

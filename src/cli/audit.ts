@@ -110,7 +110,7 @@ interface LogFile {
   readonly name: string
   readonly path: string
   readonly bytes: number
-  readonly begins: string
+  readonly begins: string | undefined
 }
 
 /** A shell's `*` puts the newest of rotated files first; their first lines say in which order they were written. */
@@ -120,16 +120,21 @@ async function inOrder(names: readonly string[], io: CliIo): Promise<LogFile[]> 
       const path = resolve(io.cwd, name)
       try {
         const { size } = await stat(path)
-        return { name, path, bytes: size, begins: (await firstTimestamp(path)) ?? '' }
+        // One file is in order as it is, and may be a pipe: looking at how it begins would take that out of it.
+        return { name, path, bytes: size, begins: names.length > 1 ? await firstTimestamp(path) : undefined }
       } catch (error) {
         throw new CliError(1, `cannot read ${name}: ${(error as NodeJS.ErrnoException).code ?? String(error)}`)
       }
     }),
   )
-  // A file without any audit line stays where it was named; sorting is stable.
-  return files.sort((a, b) =>
-    a.begins === '' || b.begins === '' ? 0 : a.begins < b.begins ? -1 : a.begins > b.begins ? 1 : 0,
-  )
+  // A file without any audit line stays behind the one that it was named after; sorting is stable.
+  let before = ''
+  const placed = files.map(file => {
+    before = file.begins ?? before
+    return { file, begins: before }
+  })
+  placed.sort((a, b) => (a.begins < b.begins ? -1 : a.begins > b.begins ? 1 : 0))
+  return placed.map(({ file }) => file)
 }
 
 async function publicKey(name: string, io: CliIo): Promise<KeyObject> {

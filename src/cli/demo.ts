@@ -23,7 +23,12 @@ export function registerDemo(program: Command, io: CliIo): void {
     )
     .option('--once', 'end after the story; exit 1 when it did not go as told', false)
     .option('--dir <folder>', 'where certificates, configuration and audit log go (default: a temporary folder)')
-    .action((flags: DemoFlags) => demo(flags, io))
+    .action((flags: DemoFlags) =>
+      demo(flags, io).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === undefined || error.path === undefined) throw error
+        throw new CliError(1, `cannot write ${error.path}: ${error.code}`)
+      }),
+    )
 }
 
 async function demo(flags: DemoFlags, io: CliIo): Promise<void> {

@@ -6,6 +6,7 @@ import {
   defaultInjectOptions,
   type InjectOptions,
   isEnvName,
+  isImage,
   isObjectName,
   isQuantity,
   type ManifestProblem,
@@ -80,7 +81,7 @@ function addInputOptions(command: Command): void {
 function addInjectOptions(command: Command): void {
   const defaults = defaultInjectOptions(version())
   command
-    .option('--image <reference>', `image of the sidecar (default: ${defaults.image})`)
+    .option('--image <reference>', `image of the sidecar (default: ${defaults.image})`, image)
     .option('--upstream-port <port>', 'port that the MCP server listens on', port)
     .option('--upstream-container <name>', 'container of the MCP server, when several could be')
     .option('--listen-env <name>', 'variable that tells the server its address; set to 127.0.0.1', environment)
@@ -195,8 +196,10 @@ async function readFileOrFolder(name: string, io: CliIo): Promise<string[]> {
 }
 
 /** Two files are two documents, also when the second does not begin with a marker. */
-function joined(first: string, second: string): string {
-  if (first === '') return second
+function joined(first: string, file: string): string {
+  if (first === '') return file
+  // Inside a stream a byte order mark would be part of the first key, and the workload in it none that is known.
+  const second = file.replace(/^\ufeff/, '')
   const start = first.endsWith('\n') ? first : `${first}\n`
   return /^(?:\s*#[^\n]*\n|\s*\n)*---(?:\s|$)/.test(second) ? `${start}${second}` : `${start}---\n${second}`
 }
@@ -241,6 +244,12 @@ function port(value: string): number {
 function positive(value: string): number {
   if (!/^[1-9][0-9]{0,6}$/.test(value)) throw new InvalidArgumentError('a whole number above 0.')
   return Number(value)
+}
+
+/** Empty is what `--image "$IMAGE"` gives when nobody has set it. */
+function image(value: string): string {
+  if (!isImage(value)) throw new InvalidArgumentError('not an image reference.')
+  return value
 }
 
 function named(value: string): string {

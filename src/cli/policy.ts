@@ -232,7 +232,14 @@ function readPolicyConfig(
 function parseYaml(text: string, file: string): unknown {
   const document = parseDocument(text)
   const faults = [...document.errors, ...document.warnings]
-  if (faults.length === 0) return document.toJS({ maxAliasCount: 100 })
+  if (faults.length === 0) {
+    try {
+      return document.toJS({ maxAliasCount: 100 })
+    } catch (error) {
+      // An alias without its anchor, or aliases of aliases that would blow up.
+      throw new CliError(1, `${file}: ${(error as Error).message}`)
+    }
+  }
   throw new CliError(
     1,
     faults.map(({ message, linePos }) => {

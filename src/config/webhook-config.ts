@@ -87,7 +87,14 @@ export function readWebhookConfig(text: string, version: string): Result<Webhook
   if (doc.errors.length > 0) {
     return err(doc.errors.map(error => `line ${error.linePos?.[0].line ?? 1}: ${error.message.split('\n')[0]}`))
   }
-  const parsed = schemaFor(version).safeParse(doc.toJS() ?? {})
+  let value: unknown
+  try {
+    value = doc.toJS() ?? {}
+  } catch (error) {
+    // An alias without its anchor, or aliases of aliases that would blow up.
+    return err([(error as Error).message])
+  }
+  const parsed = schemaFor(version).safeParse(value)
   if (!parsed.success) {
     return err(
       parsed.error.issues.map(issue => {

@@ -49,6 +49,15 @@ describe('inject', () => {
     expect(run.stdout.endsWith('{"kind":"Other"}')).toBe(true)
   })
 
+  test('a file that begins with a byte order mark is injected wherever it comes', async () => {
+    const dir = temporaryFolder()
+    writeFileSync(join(dir, 'a.yaml'), deployment)
+    writeFileSync(join(dir, 'b.yaml'), `\ufeff${deployment.replace('name: web', 'name: other')}`)
+    const run = await cli(['inject', '-f', '.'], { cwd: dir })
+    expect(run.stdout.match(/- name: mcp-sidecar$/gm)).toHaveLength(2)
+    expect(run.stderr).toContain('Deployment/shop/other\n')
+  })
+
   test('refuses with 1, one line for each problem, and writes nothing', async () => {
     const twice = `${deployment.replace('    spec:', '    spec:\n      hostNetwork: true')}---\n${deployment.replace(/ports:[^]*?startup/, 'startup')}`
     const run = await cli(['inject', '-f', '-'], { stdin: twice })
@@ -61,6 +70,7 @@ describe('inject', () => {
 
   test.each([
     { argv: ['--upstream-port', '0'], says: 'a port from 1 to 65535' },
+    { argv: ['--image', ''], says: 'not an image reference' },
     { argv: ['--listen-env', '1X'], says: 'environment variable' },
     { argv: ['--with-certificate'], says: '--issuer or --cluster-issuer' },
     { argv: ['--with-certificate', '--issuer', 'a', '--cluster-issuer', 'b'], says: 'excludes' },

@@ -100,6 +100,16 @@ describe('objects of one folder', () => {
     }
   })
 
+  test.each(folders)('%s: a server behind the sidecar outlives the lame duck', folder => {
+    for (const object of objectsIn(rendered(folder))) {
+      const spec = podSpecOf(object) ?? {}
+      if (!objectsAt(spec, 'initContainers').some(container => container['name'] === 'mcp-sidecar')) continue
+      for (const server of objectsAt(spec, 'containers')) {
+        expect(server['lifecycle']).toEqual({ preStop: { sleep: { seconds: 5 } } })
+      }
+    }
+  })
+
   test.each(folders)('%s: the configuration in a ConfigMap loads', folder => {
     for (const object of objectsIn(rendered(folder)).filter(candidate => candidate['kind'] === 'ConfigMap')) {
       const name = textAt(objectAt(object, 'metadata') ?? {}, 'name') ?? ''

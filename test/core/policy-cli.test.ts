@@ -34,6 +34,7 @@ cases:
 `,
   )
   write('unusable.yaml', 'cases:\n  - { call: { tool: x }, call: { tool: y } }\n')
+  write('alias.yaml', 'policy: policy.yaml\ncases: [*shared]\n')
   const line = {
     kind: 'audit',
     event: 'mcp.call',
@@ -82,6 +83,7 @@ describe('policy test', () => {
 
   test.each([
     { argv: ['test', 'unusable.yaml'], code: 1, stderr: /unusable\.yaml:2:\d+: Map keys must be unique/ },
+    { argv: ['test', 'alias.yaml'], code: 1, stderr: /alias\.yaml: Unresolved alias/ },
     { argv: ['test', 'nowhere.yaml'], code: 1, stderr: /nowhere\.yaml: the file cannot be read \(ENOENT\)/ },
     { argv: ['test'], code: 2, stderr: /missing required argument/ },
     { argv: ['explain', '--tool', 'x'], code: 2, stderr: /no policy/ },

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { hash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -44,6 +45,24 @@ test('files that rotation has renamed and compressed are one log, in whatever or
   expect(stdout).toContain('intact')
   expect(stdout).toContain('give the public key with --key')
   expect(code).toBe(0)
+})
+
+test('a file without audit lines does not keep the others from being put in order', async () => {
+  write('late.log', log.slice(20))
+  write('empty.log', [])
+  write('early.log', log.slice(0, 20))
+  const { code, stdout } = await verify('late.log', 'empty.log', 'early.log')
+  expect(stdout).toContain(`intact: ${log.length} lines in 1 chain`)
+  expect(code).toBe(0)
+})
+
+test('a pipe, as a shell makes one of what another program writes', async () => {
+  write('piped.log', log)
+  const program = `'${process.execPath}' src/main.ts audit verify <(cat '${join(cwd, 'piped.log')}')`
+  const { status, stdout, stderr } = spawnSync('bash', ['-c', program], { encoding: 'utf8' })
+  expect(stderr).toBe('')
+  expect(stdout).toContain(`intact: ${log.length} lines in 1 chain`)
+  expect(status).toBe(0)
 })
 
 test('what is wrong is told with its kind, file and line, and the exit code is 1', async () => {

@@ -1,6 +1,10 @@
 import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { builtProgram } from '../support/built-program.ts'
+import { cli } from '../support/cli.ts'
+import { temporaryFolder } from '../support/pki.ts'
 
 /** The demo as a newcomer starts it, every process real. */
 test('the story goes as told and ends with 0', { timeout: 60_000 }, async () => {
@@ -19,4 +23,11 @@ test('the story goes as told and ends with 0', { timeout: 60_000 }, async () => 
   // biome-ignore lint/suspicious/noControlCharactersInRegex: plain means without them.
   expect(stdout).not.toMatch(/\u001b/)
   expect(code).toBe(0)
+})
+
+test('a folder that cannot be written to is told of, with its name', async () => {
+  const dir = join(temporaryFolder(), 'taken')
+  writeFileSync(dir, '')
+  const run = await cli(['demo', '--once', '--dir', dir])
+  expect(run).toEqual({ code: 1, stdout: '', stderr: `mcp-sidecar: cannot write ${dir}: EEXIST\n` })
 })

@@ -198,6 +198,7 @@ describe('denied, in words', () => {
   test.each<{ name: string; object: JsonValue; says: string }>([
     { name: 'hostNetwork', object: pod(undefined, { hostNetwork: true }), says: 'spec.hostNetwork' },
     { name: 'no port to be found', object: pod(undefined, { containers: [{ name: 'a' }] }), says: 'which port' },
+    { name: 'a word for yes', object: pod({ 'mcp-sidecar.io/inject': 'True' }), says: 'must be "true" or "false"' },
     { name: 'no pod at all', object: null, says: 'carries no pod' },
     { name: 'a pod that is a string', object: 'pod', says: 'carries no pod' },
     { name: 'a pod without a spec', object: { metadata: {} }, says: 'carries no pod' },

@@ -99,6 +99,7 @@ describe('a configuration that is wrong', () => {
     { text: 'inject:\n  connections: many', says: 'line 2 inject.connections' },
     { text: 'inject: { listenEnv: A, socketEnv: B }', says: 'excludes listenEnv' },
     { text: 'a: [', says: 'line 1' },
+    { text: 'inject: *shared', says: 'Unresolved alias' },
   ])('$text', async ({ text, says }) => {
     writeFileSync(join(dir, 'wrong.yaml'), text)
     const run = await cli(['webhook', '--config', 'wrong.yaml'], { cwd: dir })

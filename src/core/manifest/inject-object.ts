@@ -87,13 +87,14 @@ class Injection {
 
   run(): Front | undefined {
     const annotations = objectAt(objectAt(this.#template, 'metadata') ?? {}, 'annotations') ?? {}
-    const inject = own(annotations, `${ANNOTATION_PREFIX}inject`) ?? ''
+    const inject = own(annotations, `${ANNOTATION_PREFIX}inject`)
     const asked = typeof inject === 'string' ? inject : JSON.stringify(inject)
     if (asked === 'false' || asked === 'disabled') {
       this.#note([], `left as it is: ${ANNOTATION_PREFIX}inject is "${asked}"`)
       return undefined
     }
-    if (this.#options.select === 'annotated' && asked !== 'true' && asked !== 'enabled') {
+    // "True" or "yes" is no reason to leave it as it is: like every word that is not known, it is refused below.
+    if (this.#options.select === 'annotated' && asked === undefined) {
       this.#note([], `left as it is: ${ANNOTATION_PREFIX}inject is not "true"`)
       return undefined
     }

@@ -145,8 +145,8 @@ export function withAnnotations(
         else bad('the name of an object')
         break
       case 'image':
-        if (value.trim() === '' || /\s/.test(value)) bad('an image reference')
-        else merged.image = value
+        if (isImage(value)) merged.image = value
+        else bad('an image reference')
         break
       case 'listen-env':
       case 'socket-env':
@@ -193,6 +193,11 @@ export function portOf(text: string): number | undefined {
 /** A DNS subdomain name as Kubernetes wants for most objects. */
 export function isObjectName(text: string): boolean {
   return text.length <= 253 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(text)
+}
+
+/** Kubernetes leaves the rest to the container runtime. */
+export function isImage(text: string): boolean {
+  return /^\S+$/.test(text)
 }
 
 export function isEnvName(text: string): boolean {

@@ -3,6 +3,7 @@ import type { JsonObject, JsonValue } from '../json.ts'
 import { err, ok, type Result } from '../result.ts'
 import { certificateFor } from './certificate.ts'
 import { type Front, injectObject } from './inject-object.ts'
+import { KUBERNETES_YAML } from './kubernetes-yaml.ts'
 import type { Change, InjectOptions, ManifestProblem, Need } from './options.ts'
 import { segmentsOf } from './segments.ts'
 import { isService, pointService } from './service.ts'
@@ -244,7 +245,7 @@ function readStream(text: string): Result<Part[], ManifestProblem[]> {
       parts.push(new Part(segment.text, segment.line, undefined, json, true))
       continue
     }
-    const docs = parseAllDocuments(segment.text, { merge: true, prettyErrors: true })
+    const docs = parseAllDocuments(segment.text, KUBERNETES_YAML)
     const doc = Array.isArray(docs) ? docs[0] : undefined
     if (!doc) {
       parts.push(new Part(segment.text, segment.line, undefined, null, false))
