@@ -317,3 +317,12 @@ test('arguments are not looked at for a policy that constrains none', () => {
   const unread = Object.defineProperty({ ...message }, 'args', { get: () => expect.unreachable('parsed for nobody') })
   expect(decide(policyOf([rule({ id: 'open', tools: ['t'] })]), callerOf(), unread).effect).toBe('allow')
 })
+
+test("of a server's own method nobody knows where its arguments are: no allow holds by them, and every deny does", () => {
+  const own = { ...toolCall('t'), method: 'tools/rehearse', args: undefined }
+  const constrained = { tools: ['t'], args: { x: { equals: 5 } } }
+  const allow = policyOf([rule({ id: 'five', ...constrained })])
+  expect(decide(allow, callerOf(), own)).toMatchObject({ effect: 'deny', rule: 'default' })
+  const deny = policyOf([rule({ id: 'five', effect: 'deny', ...constrained })], { default: 'allow' })
+  expect(decide(deny, callerOf(), own)).toMatchObject({ effect: 'deny', rule: 'five' })
+})

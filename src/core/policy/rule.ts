@@ -1,6 +1,7 @@
 import type { RuleConfig } from '../../config/config.ts'
 import type { Caller } from '../identity/caller.ts'
 import type { JsonObject } from '../json.ts'
+import { KNOWN_METHODS } from '../mcp/objects.ts'
 import { type ArgumentCondition, argumentsHold, type Lookalikes } from './arguments.ts'
 import type { Pattern } from './pattern.ts'
 import { NO, type Truth, UNKNOWN, YES } from './truth.ts'
@@ -162,6 +163,8 @@ export function argsHold(rule: CompiledRule, question: Question): Truth {
   if (rule.args.length === 0) return YES
   // For some arguments an allow holds; a deny that depends on arguments leaves the object to be used with others.
   if (question.regardless === 'arguments') return rule.effect === 'allow' ? YES : NO
+  // A method of the server's own names the object, and nobody knows where it keeps the arguments.
+  if (question.subject !== 'method' && !KNOWN_METHODS.has(question.method)) return UNKNOWN
   return argumentsHold(rule.args, question.args, question.lookalikes)
 }
 
