@@ -78,7 +78,9 @@ export const upstream = z
       .strictObject({
         errorPercent: integer(1, 100)
           .prefault(50)
-          .describe('Share of failed calls (HTTP 5xx, broken off, too late) that opens the circuit breaker.'),
+          .describe(
+            'Share of failed calls that opens the circuit breaker: HTTP 5xx, broken off, too late, JSON-RPC -32603 (in a row for one caller: once).',
+          ),
         minimum: integer(1, 1_000_000).prefault(20).describe('Calls within the window below which it never opens.'),
         window: duration('1s', '1h').prefault('10s').describe('How far back calls are counted.'),
         openFor: duration('100ms', '1h')

@@ -33,6 +33,8 @@ export interface RelayParts {
   plainAnswerMs(): number
   /** Tells the breaker how the upstream did; `epoch` is the breaker's when it let the call pass. */
   note(failed: boolean, epoch: number): void
+  /** The server has said that it is itself at fault. */
+  noteInternalError(call: Forwarded, epoch: number): void
   /** A stream has begun well; its end may be hours away. */
   began(epoch: number): void
   /** The call ended without saying anything of the upstream. */
@@ -433,6 +435,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     // A call that its client broke off says nothing about the server.
     if (this.#noted) return this.#settleRest()
     if (this.#exchange.status >= 500) this.#parts.note(true, this.#epoch)
+    else if (this.#expected.answers.rpcError?.code === INTERNAL_ERROR)
+      this.#parts.noteInternalError(this.call, this.#epoch)
     else if (this.#exchange.status > 0) this.#parts.note(false, this.#epoch)
     else this.#parts.forget(this.#epoch)
     this.#settleRest()
@@ -473,6 +477,9 @@ function refusalFor(failure: UpstreamFailure): Refusal {
       return { reason: 'upstream_broke', detail: failure.detail }
   }
 }
+
+/** JSON-RPC 2.0 §5.1. */
+const INTERNAL_ERROR = -32603
 
 /** Longest that an interrupted stream may take to reach the end of an event. */
 const BOUNDARY_MS = 10_000

@@ -73,6 +73,8 @@ export function makeSteps(parts: StepParts): Steps {
     },
     streamClosed: relay => streams.delete(relay),
     note: (failed, epoch) => breaker.note(failed, performance.now(), epoch),
+    noteInternalError: ({ caller }, epoch) =>
+      breaker.noteInternalError(parts.owners.ownerOf(caller), performance.now(), epoch),
     began: epoch => breaker.began(performance.now(), epoch),
     forget: epoch => breaker.forget(epoch),
   }

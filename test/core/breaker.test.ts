@@ -30,6 +30,35 @@ describe('what opens it', () => {
     expect(breaker.state).toBe(want)
   })
 
+  test.each([
+    { name: 'internal errors that callers are told in turns', told: ['ada', 'bob', 'ada', 'bob'], want: 'open' },
+    { name: 'those that one caller brings about, however many', told: Array(50).fill('mallory'), want: 'closed' },
+    {
+      name: 'those, and one that somebody else is told among them',
+      told: ['mallory', 'mallory', 'ada', ...Array(50).fill('mallory')],
+      want: 'closed',
+    },
+  ])('$name: $want', ({ told, want }) => {
+    const breaker = new Breaker(OPTIONS)
+    for (const who of told) {
+      expect(breaker.admit(0)).toBeUndefined()
+      breaker.noteInternalError(who, 0, breaker.epoch)
+    }
+    expect(breaker.state).toBe(want)
+  })
+
+  test('a probe that its caller may have spoilt himself does not keep it open; the next may be one', () => {
+    const breaker = opened()
+    breaker.admit(30_000)
+    breaker.noteInternalError('mallory', 30_000, breaker.epoch)
+    expect(breaker.state).toBe('open')
+    expect(breaker.admit(60_000)).toBeUndefined()
+    breaker.noteInternalError('mallory', 60_000, breaker.epoch)
+    expect(breaker.state).toBe('half-open')
+    expect(call(breaker, 60_000, 'well')).toBeUndefined()
+    expect(breaker.state).toBe('closed')
+  })
+
   test('failures that lie further back than the window are forgotten', () => {
     const breaker = new Breaker(OPTIONS)
     for (let i = 0; i < 3; i++) call(breaker, 0, 'badly')

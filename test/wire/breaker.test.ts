@@ -11,7 +11,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-test('a user whose calls the server answers with errors does not close it to the others', async () => {
+test('internal errors close the server when several users are told them, and not when one brings them about', async () => {
   const upstream = await listen(async (request, response) => {
     const server = new Server({ name: 'by-hand', version: '1' }, { capabilities: { tools: {} } })
     server.setRequestHandler(CallToolRequestSchema, async ({ params: { name } }) => {
@@ -35,4 +35,10 @@ test('a user whose calls the server answers with errors does not close it to the
     expect(error.code).toBe(-32603)
   }
   expect((await send(running, { body: toolCall('get_user') })).json.result.content[0].text).toBe('ada')
+
+  for (let i = 0; i < 10; i++) {
+    await send(running, { headers: { 'X-User-ID': `user-${i % 2}` }, body: toolCall('search_nothing') })
+  }
+  const refused = (await send(running, { body: toolCall('get_user') })).json
+  expect(refused.error.data.reason).toBe('upstream_breaker_open')
 })

@@ -2,9 +2,8 @@
  * A circuit breaker over one upstream. It opens when, within the window, at least `minimum` calls ended and at least
  * `errorPercent` of them failed; after `openForMs` one call is let through as a probe, and what becomes of it decides.
  *
- * What counts as failed is the caller's word: HTTP 5xx, connections that break, deadlines. No error of JSON-RPC does, not
- * even -32603: to the SDKs that is whatever a handler throws, an unknown name for one, and a single user who asks for such
- * things would close the server to all others. Times are ms of a monotonic clock, handed in.
+ * What counts as failed is the caller's word: HTTP 5xx, connections that break, deadlines, JSON-RPC -32603 with the caution
+ * of `noteInternalError`, and not a tool's own `isError`. Times are ms of a monotonic clock, handed in.
  */
 export interface BreakerOptions {
   readonly errorPercent: number
@@ -28,6 +27,8 @@ export class Breaker {
   #state: BreakerState = 'closed'
   #probing = false
   #epoch = 0
+  /** Who was the last to be told of an internal error. */
+  #lastTold = ''
 
   constructor(options: BreakerOptions) {
     this.#options = options
@@ -82,6 +83,19 @@ export class Breaker {
     }
     if (good + bad >= this.#options.minimum && bad * 100 >= (good + bad) * this.#options.errorPercent)
       this.#open(nowMono)
+  }
+
+  /**
+   * A call has ended with JSON-RPC -32603, "internal error". With the SDKs that is whatever a handler throws, an unknown
+   * name for one, so one caller can bring about as many as he likes. Several in a row that the same one is told count
+   * once: he does not close the server to the others, and a server that has failed tells everybody.
+   *
+   * @param who  Tells callers apart.
+   */
+  noteInternalError(who: string, nowMono: number, epoch: number): void {
+    if (who === this.#lastTold) return this.forget(epoch)
+    this.#lastTold = who
+    this.note(true, nowMono, epoch)
   }
 
   /** Something else has shown that the upstream may be back: the next call is let through at once. */
