@@ -169,7 +169,9 @@ export const limits = z
   .strictObject({
     body: size('1KiB', '1GiB')
       .prefault('4MiB')
-      .describe('Largest request body. Those over 8 KiB share an eighth of the memory; what finds no room is refused.'),
+      .describe(
+        'Largest request body. Those over 8 KiB share an eighth of the memory, those over 64 KiB three quarters of that; what finds no room is refused.',
+      ),
     headers: size('1KiB', '1MiB').prefault('32KiB').describe('Largest request head.'),
     depth: integer(1, DEEPEST).prefault(64).describe('Deepest nesting of a message.'),
     batch: integer(0, 1000).prefault(0).describe('Messages in a batch of the legacy era; 0 refuses batches.'),

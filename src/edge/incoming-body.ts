@@ -51,7 +51,7 @@ export class IncomingBody {
   /** Only for what has been asked for: whoever asks is sure to say when the call is over. */
   #hasRoom(): boolean {
     if (this.#room === undefined || this.#bytes <= SMALL_BODY) return true
-    if (!this.#room.take(this.#bytes - this.#roomBytes)) return false
+    if (!this.#room.take(this.#bytes - this.#roomBytes, this.#bytes)) return false
     this.#roomBytes = this.#bytes
     return true
   }

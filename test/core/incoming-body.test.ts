@@ -88,12 +88,29 @@ test('large bodies share their room, and small ones need none', async () => {
   expect(await read(2).read).toMatchObject({ ok: true })
 })
 
+test('large ones leave a quarter of the room to those that are not large', async () => {
+  const room = new BodyRoom(400_000)
+  const read = (bytes: number): unknown => {
+    const body = new IncomingBody(room)
+    body.take(Buffer.alloc(bytes))
+    body.end()
+    return body.read(1_000_000, 1000)
+  }
+  const noRoom = { ok: false, error: { reason: 'sidecar_overloaded' } }
+  expect(read(301_000)).toMatchObject(noRoom)
+  expect(read(299_000)).toMatchObject({ ok: true })
+  expect(read(70_000)).toMatchObject(noRoom)
+  expect(read(60_000)).toMatchObject({ ok: true })
+  expect(read(60_000)).toMatchObject(noRoom)
+  expect(read(20_000)).toMatchObject({ ok: true })
+})
+
 test('what has come before anybody asked takes its room when somebody does', () => {
   const room = new BodyRoom(SMALL_BODY)
   const body = new IncomingBody(room)
   body.take(Buffer.alloc(2 * SMALL_BODY))
   body.end()
-  expect(room.take(SMALL_BODY)).toBe(true)
+  expect(room.take(SMALL_BODY, SMALL_BODY)).toBe(true)
   room.giveBack(SMALL_BODY)
   expect(body.read(1_000_000, 1000)).toMatchObject({ ok: false, error: { reason: 'sidecar_overloaded' } })
 })
