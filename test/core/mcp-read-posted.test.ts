@@ -52,6 +52,8 @@ test('of many messages under way their bytes are kept, and not what they are whe
   const empties = new Array(100_000).fill({})
   const shapes = [
     { name: 't', arguments: { list: empties.slice(0, 600) } },
+    { name: 't', arguments: { list: empties.slice(0, 101) } },
+    { name: 't', arguments: Object.fromEntries(Array.from({ length: 101 }, (_, i) => [`x${i}`, i])) },
     { name: 't', arguments: { list: empties } },
     { name: 't', _meta: { list: empties } },
     { name: 't', ...Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x${i}`, empties.slice(0, 300)])) },

@@ -8,7 +8,7 @@ import { show } from './key-ledger.ts'
 import type { Message, Posted, RpcId } from './message.ts'
 import { isObject, KNOWN_METHODS, reachOf } from './objects.ts'
 import { mediaTypeProblem, type PostedHeaders } from './posted-headers.ts'
-import { DEEPEST, type Scan, scanStrict } from './strict-json.ts'
+import { DEEPEST, LARGE_BYTES, type Scan, scanStrict } from './strict-json.ts'
 
 export interface ReadLimits {
   readonly depth: number
@@ -28,8 +28,8 @@ export interface ReadRefusal {
  * Reads the body of a POST: what it asks, or why nobody should act on it. The bytes that were read are the bytes that
  * go on; nothing is serialised again.
  *
- * Of a large body `args` and `params` are parsed when somebody asks, and may be parsed again for the next one: parsed they
- * can take twenty times their bytes, and calls can be many and slow.
+ * Of a body that is large or has many parts `args` and `params` are parsed when somebody asks, and may be parsed again for
+ * the next one: parsed they can take twenty times their bytes, and calls can be many and slow.
  *
  * @param bytes    The whole body; must not change afterwards.
  * @param headers  From `readPostedHeaders`; its `problem` is refused here, with the id.
@@ -57,7 +57,8 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
   }
   const body = parse(bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
-  const read = readMessage(body, headers, bytes.length < LAZY_BYTES ? undefined : bytes, false)
+  const isLight = bytes.length < LARGE_BYTES && scan.parts <= FEW_PARTS
+  const read = readMessage(body, headers, isLight ? undefined : bytes, false)
   if (!read.ok) return refuse(read.error, idOf(bytes, scan))
   return ok({ bytes, messages: [read.value], isBatch: false })
 }
@@ -66,8 +67,8 @@ const MOST_KEYS = 100_000
 /** Longest id that is taken; it comes back in answers, in the audit line and in tables of pending requests. */
 const LONGEST_ID = 1024
 const LONGEST_METHOD = 256
-/** Bodies from this size on are not kept in parsed form while their call is under way; no value of a smaller one is left out. */
-const LAZY_BYTES = 512
+/** Lists, objects and members of a body that may be kept in parsed form while its call is under way. */
+const FEW_PARTS = 100
 
 function bodyHeaderProblem(headers: PostedHeaders): Refusal | undefined {
   const media = mediaTypeProblem(headers.contentType)
@@ -151,7 +152,7 @@ function readBatch(
 }
 
 /**
- * @param lazyBytes  The whole body when it is large: values may have been left out of `body`.
+ * @param lazyBytes  The whole body when it is not kept in parsed form: values may have been left out of `body`.
  */
 function readMessage(
   body: JsonValue,

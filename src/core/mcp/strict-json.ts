@@ -38,6 +38,8 @@ export interface Scan {
   readonly idEnd: number
   /** `[start, end, …]` of large values that can be left out when the message around them is read. */
   readonly large: readonly number[]
+  /** Lists, objects and members of the body: what makes it larger when it is parsed. */
+  readonly parts: number
   /** The body is an array. */
   readonly isBatch: boolean
 }
@@ -55,7 +57,7 @@ export function scanStrict(bytes: Buffer, limits: ScanLimits): Scan {
 }
 
 /** Values from this size on can be left out. */
-const LARGE_BYTES = 2048
+export const LARGE_BYTES = 2048
 /** How much of a run is looked at byte by byte before it is taken for a long one. */
 const SHORT_RUN = 16
 
@@ -93,6 +95,10 @@ class Walk implements Scan {
   constructor(bytes: Buffer, limits: ScanLimits) {
     this.bytes = bytes
     this.limits = limits
+  }
+
+  get parts(): number {
+    return this.containers + this.keys
   }
 
   run(): Scan {
