@@ -36,7 +36,7 @@ import { Overload, type OverloadOptions } from './edge/overload.ts'
 import { ownersOf } from './edge/owners.ts'
 import { Ownership, ownerOf } from './edge/ownership.ts'
 import { openQuotaStore, type QuotaStore } from './edge/quota-store.ts'
-import { isGood, readiness, startupChecks } from './edge/readiness.ts'
+import { isGood, readiness, type Standing, startupChecks } from './edge/readiness.ts'
 import { type SettingsOutcome, SettingsSource } from './edge/settings-source.ts'
 import { isSameJwt, JwtVerifier } from './edge/tokens.ts'
 import { openTraces, type Traces } from './edge/traces.ts'
@@ -155,6 +155,7 @@ class Running implements Sidecar {
   #hosts: HostRules
   #metadata: ResourceMetadata | undefined
   #verifier: JwtVerifier | undefined
+  #keys: Standing['keys']
   #listener: Listener | undefined
   #admin: AdminServer | undefined
   #operations: OperationsServer | undefined
@@ -211,6 +212,14 @@ class Running implements Sidecar {
         this.#log[up ? 'info' : 'warn'](`upstream ${config.upstream.url} ${up ? 'accepts' : 'refuses'} connections`)
         if (up) this.#breaker.reconsider()
         else this.#drain.upstreamIsGone()
+      },
+      onExposed: where => {
+        const { url } = config.upstream
+        if (where.length === 0) return this.#log.info(`upstream ${url} answers nobody but the sidecar any more`)
+        const at = where.map(({ address, port }) => `${address} port ${port}`).join(', ')
+        this.#log.warn(
+          `upstream ${url} also answers on ${at}: who asks there goes around the sidecar; let it listen on loopback only`,
+        )
       },
     })
     this.#drain = new Drain({
@@ -533,12 +542,19 @@ class Running implements Sidecar {
 
   #newVerifier(config: Config): JwtVerifier | undefined {
     const { jwt } = config.identity
+    this.#keys = undefined
     if (jwt === undefined) return undefined
     return new JwtVerifier(jwt, {
       report: {
-        loaded: keys => this.#log.info(`${keys} keys to verify access tokens, from ${jwt.jwks}`),
-        kept: why =>
-          this.#log.warn(`the keys at ${jwt.jwks} cannot be used (${why}); those in use stay as long as they may`),
+        loaded: keys => {
+          this.#keys = { ok: true, detail: `${keys} keys to verify access tokens, from ${jwt.jwks}` }
+          this.#log.info(this.#keys.detail)
+        },
+        kept: why => {
+          const detail = `the keys at ${jwt.jwks} cannot be used (${why}); those in use stay as long as they may`
+          this.#keys = { ok: false, detail }
+          this.#log.warn(detail)
+        },
       },
     })
   }
@@ -559,6 +575,7 @@ class Running implements Sidecar {
       upstream: { url: this.#settings.live.current().value.config.upstream.url, up, exposed },
       breaker: this.#breaker.state,
       quotas: this.#quota.status(),
+      keys: this.#keys,
     })
   }
 

@@ -13,11 +13,13 @@ export interface Standing {
   readonly upstream: { readonly url: string; readonly up: boolean | undefined; readonly exposed: boolean | undefined }
   readonly breaker: 'closed' | 'half-open' | 'open'
   readonly quotas: QuotaStoreStatus
+  /** Of the last look for keys that verify access tokens; undefined where none are used, and before it. */
+  readonly keys: { readonly ok: boolean; readonly detail: string } | undefined
 }
 
 /** The checks of `/readyz`: what turns it, and what whoever looks at night wants to know besides. */
 export function readiness(standing: Standing): Check[] {
-  const { state, trust, settings, audit, upstream, breaker, quotas } = standing
+  const { state, trust, settings, audit, upstream, breaker, quotas, keys } = standing
   const problems = trust.problems.map(({ path, message }) => `${path} ${message}`)
   return [
     { name: 'state', ok: state === 'serving', detail: state },
@@ -41,6 +43,7 @@ export function readiness(standing: Standing): Check[] {
     { name: 'upstream', ok: upstream.up === true, detail: upstreamDetail(upstream) },
     { name: 'breaker', ok: breaker === 'closed', informational: true, detail: breaker },
     { name: 'quotas', ok: quotas.up, informational: true, detail: quotas.detail },
+    ...(keys === undefined ? [] : [{ name: 'keys', informational: true, ...keys }]),
   ]
 }
 

@@ -1,12 +1,14 @@
 import { connect } from 'node:net'
 import type { UpstreamConfig } from '../config/config.ts'
-import { probeExposure } from './exposure.ts'
+import { type Exposure, probeExposure } from './exposure.ts'
 
 export interface UpstreamWatchOptions {
   readonly target: UpstreamConfig['target']
   /** Addresses of this pod on which nobody but the sidecar may answer. */
   readonly podAddresses: readonly string[]
   readonly onChange: (up: boolean) => void
+  /** Called when it has begun, or ceased, to answer around the sidecar. @param where  Where it does. */
+  readonly onExposed: (where: readonly Exposure[]) => void
 }
 
 const LOOK_MS = 2000
@@ -53,8 +55,11 @@ export class UpstreamWatch {
   }
 
   async #lookOutside(): Promise<void> {
-    const { target, podAddresses } = this.#options
-    this.exposed = (await probeExposure(target, podAddresses, TIMEOUT_MS)).length > 0
+    const { target, podAddresses, onExposed } = this.#options
+    const where = await probeExposure(target, podAddresses, TIMEOUT_MS)
+    const was = this.exposed === true
+    this.exposed = where.length > 0
+    if (this.exposed !== was) onExposed(where)
   }
 }
 

@@ -187,6 +187,7 @@ describe('the upstream in the pod', () => {
       return /^mcp_sidecar_upstream_exposed (\d)$/m.exec(text)?.[1]
     })
     expect(told).toBe(String(exposed))
+    expect(/goes around the sidecar/.test(running.log.join(''))).toBe(exposed === 1)
     await running.stop()
     server.close()
   })

@@ -10,6 +10,8 @@ import { FileKeySource, parseKeySet } from '../../src/edge/jwks.ts'
 import { JwtVerifier } from '../../src/edge/tokens.ts'
 import { jwtConfig } from '../support/identity.ts'
 import { Issuer, type SigningKey, signingKey, tokenFor } from '../support/issuer.ts'
+import { startScriptedServer } from '../support/scripted-server.ts'
+import { startTestSidecar } from '../support/sidecar.ts'
 
 const MINUTE_MS = 60_000
 
@@ -152,6 +154,28 @@ describe('the issuer is down', () => {
     at.answer = undefined
     nowMs += 6000
     expect(shown(await verifier.verify(await anotherToken(first), ''))).toBe('good')
+  })
+
+  test('from the start: /readyz says so, and it is no reason not to be ready', async () => {
+    issuer = await Issuer.start([first.jwk])
+    const url = issuer.url
+    await issuer.stop()
+    const upstream = await startScriptedServer()
+    const running = await startTestSidecar(upstream.url, config => {
+      const jwt = { issuer: 'https://login.example.org', audience: 'api://mcp', jwks: url }
+      config['identity'] = { source: 'jwt', required: true, jwt }
+    })
+    onTestFinished(async () => {
+      await running.stop()
+      await upstream.stop()
+    })
+    const ready = await fetch(`${running.admin}/readyz`)
+    expect(ready.status).toBe(200)
+    const { checks } = (await ready.json()) as { checks: Record<string, unknown> }
+    expect(checks['keys']).toEqual({
+      ok: false,
+      detail: expect.stringContaining(`the keys at ${url} cannot be used (`),
+    })
   })
 })
 
