@@ -86,6 +86,11 @@ class Injection {
   }
 
   run(): Front | undefined {
+    const { misplaced, object, path } = this.#workload
+    for (const name of misplaced) {
+      const message = `is not read here; it belongs to the pods, in ${path}.metadata.annotations`
+      this.changes.push({ object, path: `metadata.annotations["${name}"]`, level: 'warning', message })
+    }
     const annotations = objectAt(objectAt(this.#template, 'metadata') ?? {}, 'annotations') ?? {}
     const inject = own(annotations, `${ANNOTATION_PREFIX}inject`)
     const asked = typeof inject === 'string' ? inject : JSON.stringify(inject)

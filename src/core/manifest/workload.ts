@@ -1,4 +1,5 @@
 import type { JsonObject } from '../json.ts'
+import { ANNOTATION_PREFIX } from './options.ts'
 import { objectAt, objectsAt, own, textAt } from './tree.ts'
 
 /** A pod template inside an object, with the names under which people know it. */
@@ -15,6 +16,8 @@ export interface Workload {
   readonly path: string
   /** Its pods run to completion. */
   readonly finishes: boolean
+  /** Annotations of ours on the object itself, where they would have to be on its pods: nobody reads them there. */
+  readonly misplaced: readonly string[]
 }
 
 const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
@@ -57,7 +60,15 @@ export function workloadOf(object: JsonObject, defaultNamespace: string | undefi
     template,
     path: steps.join('.'),
     finishes: restartPolicy === 'Never' || restartPolicy === 'OnFailure',
+    misplaced: template === object ? [] : misplacedIn(object),
   }
+}
+
+/** The kustomize component selects the object by an annotation of its own, which is in its place there. */
+function misplacedIn(object: JsonObject): string[] {
+  const annotations = objectAt(objectAt(object, 'metadata') ?? {}, 'annotations') ?? {}
+  const ours = Object.keys(annotations).filter(name => name.startsWith(ANNOTATION_PREFIX))
+  return ours.filter(name => name !== `${ANNOTATION_PREFIX}component`)
 }
 
 export function groupOf(object: JsonObject): string {
