@@ -34,6 +34,7 @@ export interface EventPassageParts {
  */
 export class EventPassage implements Passage, SseHandler {
   readonly rewrites = true
+  isResumable = false
   readonly #parts: EventPassageParts
   readonly #reader: SseReader
   #session: string | undefined
@@ -98,7 +99,9 @@ export class EventPassage implements Passage, SseHandler {
   }
 
   eventId(id: string): void {
-    if (id !== '') this.#parts.claimEvent(this.#session, id)
+    if (id === '') return
+    this.isResumable = true
+    this.#parts.claimEvent(this.#session, id)
   }
 
   rewrite(data: Buffer): Result<Buffer, Refusal> {

@@ -22,6 +22,8 @@ export interface Passage {
   stop(): boolean
   /** No event is half passed on: one of our own may go in between. False for everything but event streams. */
   readonly atBoundary: boolean
+  /** An event with an id has been passed on: whoever leaves the stream may go on after it on another (`Last-Event-ID`). */
+  readonly isResumable: boolean
   /** After `stop`: the boundary has been passed on, nothing more may be. */
   readonly stopped: boolean
 }
@@ -34,6 +36,7 @@ export class PlainPassage implements Passage {
   readonly rewrites = false
   readonly stopped = false
   readonly atBoundary = false
+  readonly isResumable = false
 
   /** @param outcome  Undefined when the answer to the call is to come elsewhere. */
   constructor(outcome: Outcome | undefined) {
@@ -58,6 +61,7 @@ export class JsonPassage implements Passage {
   readonly rewrites: boolean = false
   readonly stopped = false
   readonly atBoundary = false
+  readonly isResumable = false
   readonly #answers: CallAnswers
   readonly #scan: AnswerScan
 
@@ -97,6 +101,7 @@ export class ListPassage implements Passage {
   readonly rewrites = true
   readonly stopped = false
   readonly atBoundary = false
+  readonly isResumable = false
   readonly #answers: CallAnswers
   readonly #filter: ListFilter
   readonly #limitBytes: number

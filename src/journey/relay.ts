@@ -78,6 +78,8 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   #closed = false
   /** Why no answer can come on another stream any more. */
   #lostFor: string | undefined
+  /** Why the client, or the sidecar, has ended a stream that can be resumed. */
+  #brokenOffFor: string | undefined
   /** How long the answer may take once it is to come elsewhere, ms. */
   #elsewhereMs = 0
   /** Until the call is deferred it is watched by its own connection to the server. */
@@ -242,15 +244,13 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#close(outcome ?? 'aborted', () => this.#reply.end())
   }
 
-  /** An error of HTTP is the answer, whatever its body says; and somebody has to be left who can tell of another. */
   #mayDefer(): boolean {
-    const { session } = this.call
-    return (
-      session !== undefined &&
-      this.#interruptedFor === undefined &&
-      this.#lostFor === undefined &&
-      this.#exchange.status < 400
-    )
+    return this.#interruptedFor === undefined && this.#mayBeAnsweredElsewhere()
+  }
+
+  /** An error of HTTP is the answer, whatever its body says; and somebody has to be left who can tell of another. */
+  #mayBeAnsweredElsewhere(): boolean {
+    return this.call.session !== undefined && this.#lostFor === undefined && this.#exchange.status < 400
   }
 
   #defer(): void {
@@ -281,7 +281,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   lost(why: string): void {
     this.#lostFor = why
     if (!this.#deferred) return
-    this.#exchange.error ??= why
+    this.#exchange.error ??= this.#brokenOffFor === undefined ? why : `${this.#brokenOffFor}; ${why}`
     this.#closeExchange('aborted', nothing)
   }
 
@@ -354,6 +354,12 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   #endStream(): void {
     if (this.#waiting !== undefined) return
     this.#upstream?.cancel()
+    if (this.#interruptedFor === 'stream_age' && this.#isResumable()) {
+      this.#exchange.error = undefined
+      this.#awaitRest(`stream ended: ${this.#interruptedFor}`)
+      this.#reply.end()
+      return
+    }
     this.#close(this.#passage?.outcome ?? 'aborted', () => this.#reply.end())
   }
 
@@ -392,6 +398,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#exchange.upstreamEndedMono ??= performance.now()
     this.#upstream?.cancel()
     const outcome = this.#outcomeForOneWhoLeaves()
+    if (outcome === undefined && this.#interruptedFor === undefined && this.#isResumable()) {
+      return this.#awaitRest(why)
+    }
     if (outcome === undefined) this.#exchange.error ??= why
     this.#close(outcome ?? 'aborted', nothing)
   }
@@ -400,6 +409,18 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   #outcomeForOneWhoLeaves(): Outcome | undefined {
     const hasAnswer = this.#isStream && this.#isTaken && this.call.route.kind === 'post'
     return hasAnswer ? this.#passage?.outcome : undefined
+  }
+
+  /** The server goes on with the call, and the client may fetch the rest of its stream, the answer in it, by another. */
+  #isResumable(): boolean {
+    return this.#passage?.isResumable === true && this.#passage.outcome === undefined && this.#mayBeAnsweredElsewhere()
+  }
+
+  /** The stream by which the client goes on takes a slot of its own; a caller with a single one could not fetch his answer. */
+  #awaitRest(brokenOffFor: string): void {
+    this.#brokenOffFor = brokenOffFor
+    this.call.lease?.release()
+    this.#defer()
   }
 
   #close(outcome: Outcome, last: () => void): void {
@@ -456,9 +477,13 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   #expect(): void {
     const { session, posted } = this.call
     if (session === undefined) return
+    const { sessionCalls } = this.#parts
     for (const message of posted.messages) {
-      if (message.kind === 'request' && message.id !== undefined)
-        this.#parts.sessionCalls.expect(session, message.id, this)
+      if (message.kind === 'request' && message.id !== undefined) sessionCalls.expect(session, message.id, this)
+      else if (message.method === 'notifications/cancelled') {
+        const id = message.params?.['requestId']
+        if (typeof id === 'string' || typeof id === 'number') sessionCalls.cancelled(session, id)
+      }
     }
   }
 }

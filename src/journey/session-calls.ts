@@ -68,6 +68,15 @@ export class SessionCalls {
     this.#remove(session, id)
   }
 
+  /** The client wants no answer any more, and a server that heeds it sends none. */
+  cancelled(session: string, id: RpcId): void {
+    const call = this.#bySession.get(session)?.get(id)
+    if (call === undefined) return
+    if (call.isList) this.#doubt(session)
+    this.#remove(session, id)
+    call.lost('its client has cancelled it')
+  }
+
   /** The session is over. */
   end(session: string): void {
     this.#unsure.delete(session)

@@ -28,14 +28,18 @@ const result = (id: unknown): object => ({ jsonrpc: '2.0', id, result: { content
 async function session(
   answer: (response: ServerResponse, call: { id: unknown; say: string }) => void,
   change: (config: Record<string, unknown>) => void = () => {},
+  ownStream = '',
 ): Promise<{ running: RunningSidecar; call(say: string, id?: number): Promise<Answer> }> {
   const upstream = await listen((request, response) => {
     if (request.method === 'DELETE') return void response.writeHead(200).end()
+    if (request.method === 'GET')
+      return void response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write(ownStream)
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
       const { id, method, params } = JSON.parse(Buffer.concat(chunks).toString())
       if (method === 'initialize') return json(response, 200, result(id), { 'Mcp-Session-Id': 's-1' })
+      if (id === undefined) return void response.writeHead(202).end()
       answer(response, { id, say: params.arguments.say })
     })
   })
@@ -198,6 +202,58 @@ test('the line of `initialize` names the session that it began, as all others do
   const begun = running.lines.find(({ mcp }) => mcp?.method === 'initialize')
   expect(begun?.['mcp'].session).toBe(ends(running)[0]?.['mcp'].session)
   expect(begun?.['mcp'].session).toMatch(/^[^s]/)
+})
+
+describe('a call whose client leaves a stream that can be resumed', () => {
+  const event = (id: string, body?: unknown): string =>
+    `id: ${id}\ndata: ${body === undefined ? '' : JSON.stringify(body)}\n\n`
+  const CALL = toolCall('search_docs', { say: 'wait' }, 7)
+
+  async function opened(change?: (config: Record<string, unknown>) => void) {
+    const { running, call } = await session(
+      (response, { id, say }) => {
+        if (say !== 'wait') return json(response, 200, result(id))
+        response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write(event('e-1'))
+      },
+      change,
+      event('e-2', result(7)),
+    )
+    const stream = await openStream(running, { headers: SESSION, body: CALL })
+    await eventually(() => stream.text().includes('e-1'))
+    return { running, call, stream }
+  }
+
+  test('goes on, and ends with the answer that he fetches', async () => {
+    const { running, call, stream } = await opened()
+    stream.leave()
+    expect((await call('meanwhile', 8)).status).toBe(200)
+    expect(outcomes(running)).toEqual([['success', 200]])
+    const rest = await openStream(running, { headers: { ...SESSION, 'Last-Event-ID': 'e-1' } })
+    cleanups.push(() => rest.leave())
+    await eventually(() => ends(running).length === 2)
+    await eventually(() => rest.text().includes('e-2'))
+    expect(ends(running)[1]).toMatchObject({ outcome: 'success', mcp: { rpcId: 7 } })
+    expect(ends(running)[1]).not.toHaveProperty('error')
+  })
+
+  test('goes on as well when the stream is ended for its age', async () => {
+    const { running, stream } = await opened(config => void (config['limits'] = { streamAge: '1s' }))
+    expect(await stream.ended).toBe('complete')
+    const rest = await openStream(running, { headers: { ...SESSION, 'Last-Event-ID': 'e-1' } })
+    cleanups.push(() => rest.leave())
+    await eventually(() => ends(running).length === 1)
+    expect(outcomes(running)).toEqual([['success', 200]])
+  })
+
+  test('and who cancels it: it is over, and its slot is free', async () => {
+    const { running, call, stream } = await opened()
+    stream.leave()
+    const cancelled = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 7 } }
+    await send(running, { headers: SESSION, body: JSON.stringify(cancelled) })
+    const line = await eventually(() => ends(running).find(({ outcome }) => outcome === 'aborted'))
+    expect(line?.['error']).toBe('the client left; its client has cancelled it')
+    expect((await call('hello', 8)).json.result).toBeDefined()
+  })
 })
 
 describe('a list', () => {
