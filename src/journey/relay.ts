@@ -1,51 +1,25 @@
 import { performance } from 'node:perf_hooks'
 import type { Exchange, Outcome } from '../core/audit/exchange.ts'
-import type { ListedKind } from '../core/mcp/list-filter.ts'
-import type { SeenMessage } from '../core/mcp/seen-message.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { OpenCall, Reply, ReplyListener } from './arrival.ts'
 import type { Forwarded } from './call.ts'
-import type { CallAnswers } from './call-answers.ts'
-import type { ExchangeBook } from './exchange-book.ts'
+import { type AnswerParts, CallEnd, type CallEndParts } from './call-end.ts'
 import { headerOf } from './header-of.ts'
-import type { Counted } from './open-streams.ts'
 import type { Passage } from './passage.ts'
-import type { PendingCall, SessionCalls } from './session-calls.ts'
 import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from './upstream.ts'
 
-export interface RelayParts {
+export interface RelayParts extends CallEndParts {
   readonly upstream: Upstream
-  readonly book: ExchangeBook
-  readonly sessionCalls: SessionCalls
-  /** Gathers what the server says to the requests of a call, and says what its lists may show. */
-  answersFor(call: Forwarded): AnswerParts
   /** Chooses how the body is read, and learns what the head tells (sessions). */
   passageFor(call: Forwarded, answers: AnswerParts, status: number, headers: readonly string[]): Passage
   /** Headers for the client: hop-by-hop fields gone, quota headers added. */
   answerHeaders(call: Forwarded, headers: readonly string[], bodyLength: number | undefined): string[]
   refuse(call: Forwarded, refusal: Refusal): void
-  /** Everything that a closed exchange gives back. Called exactly once. */
-  settle(call: Counted & Pick<Forwarded, 'lease' | 'arrival'>): void
   /** @returns why the stream has to end at once, when its caller would be refused by now. */
   streamOpened(relay: Relay): string | undefined
   streamClosed(relay: Relay): void
   /** Longest that an answer which is no stream may take once it has begun. */
   plainAnswerMs(): number
-  /** Tells the breaker how the upstream did; `epoch` is the breaker's when it let the call pass. */
-  note(failed: boolean, epoch: number): void
-  /** The server has said that it is itself at fault. */
-  noteInternalError(call: Forwarded, epoch: number): void
-  /** A stream has begun well; its end may be hours away. */
-  began(epoch: number): void
-  /** The call ended without saying anything of the upstream. */
-  forget(epoch: number): void
-}
-
-/** What is known of the answer to a call before it comes. */
-export interface AnswerParts {
-  readonly answers: CallAnswers
-  readonly isList: boolean
-  readonly shows: (kind: ListedKind, name: string) => boolean
 }
 
 /**
@@ -55,10 +29,10 @@ export interface AnswerParts {
  * The audit line of a plain answer is with the kernel before the answer's last piece leaves; an event stream's
  * `mcp.started` line before its first.
  */
-export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
+export class Relay implements AnswerSink, OpenCall, ReplyListener {
   readonly call: Forwarded
   readonly #parts: RelayParts
-  readonly #epoch: number
+  readonly #end: CallEnd
   readonly #exchange: Exchange
   readonly #reply: Reply
   #upstream: UpstreamCall | undefined
@@ -71,19 +45,6 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   #over = false
   #ended = false
   #interruptedFor: string | undefined
-  #noted = false
-  readonly #expected: AnswerParts
-  /** The HTTP answer is over and the call is not: its answer comes on another stream of the session. */
-  #deferred = false
-  #closed = false
-  /** Why no answer can come on another stream any more. */
-  #lostFor: string | undefined
-  /** Why the client, or the sidecar, has ended a stream that can be resumed. */
-  #brokenOffFor: string | undefined
-  /** How long the answer may take once it is to come elsewhere, ms. */
-  #elsewhereMs = 0
-  /** Until the call is deferred it is watched by its own connection to the server. */
-  giveUpMono = Number.POSITIVE_INFINITY
   #breakMono = Number.POSITIVE_INFINITY
   /** Nothing that was sent of an event stream waits for its client. */
   #isTaken = false
@@ -93,22 +54,9 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
   constructor(call: Forwarded, parts: RelayParts, epoch: number) {
     this.call = call
     this.#parts = parts
-    this.#epoch = epoch
     this.#exchange = call.exchange
     this.#reply = call.arrival.reply
-    this.#expected = parts.answersFor(call)
-  }
-
-  get isList(): boolean {
-    return this.#expected.isList
-  }
-
-  get shows(): AnswerParts['shows'] {
-    return this.#expected.shows
-  }
-
-  get isAnswered(): boolean {
-    return this.#expected.answers.outcome !== undefined
+    this.#end = new CallEnd(call, parts, epoch)
   }
 
   get isStream(): boolean {
@@ -122,8 +70,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     arrival.connection.calls.add(this)
     this.#reply.listener = this
     this.#exchange.upstreamStartedMono = performance.now()
-    this.#elsewhereMs = request.firstByteMs
-    this.#expect()
+    this.#end.expect(request.firstByteMs)
     this.#upstream = this.#parts.upstream.send(request, this)
   }
 
@@ -135,7 +82,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
       return
     }
     this.#exchange.status = status
-    this.#passage = this.#parts.passageFor(this.call, this.#expected, status, headers)
+    this.#passage = this.#parts.passageFor(this.call, this.#end.expected, status, headers)
     if (this.#passage.fault !== undefined) {
       this.#drop(this.#passage.fault)
       return
@@ -147,7 +94,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
       return
     }
     this.#isStream = true
-    if (status < 500) this.#parts.began(this.#epoch)
+    if (status < 500) this.#end.began()
     this.#interruptedFor ??= this.#parts.streamOpened(this)
     this.#exchange.streamed = true
     this.#waiting = []
@@ -220,16 +167,13 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
       this.#reply.end(last)
     }
     // The answer may have been quicker on another stream.
-    const outcome = this.#passage.outcome ?? this.#expected.answers.outcome
+    const outcome = this.#passage.outcome ?? this.#end.expected.answers.outcome
     if (outcome === undefined && this.#mayDefer()) {
       this.#defer()
-      // Now, for at the end of the call the last piece may have been sent, and counted by the reply, or not yet.
-      this.#exchange.bytesOut = this.#reply.bytesWritten + (last?.length ?? 0)
-      this.#last = undefined
       this.#parts.book.started(this.#exchange, send)
       return
     }
-    this.#close(outcome ?? this.#unanswered(), send)
+    this.#close(outcome ?? this.#end.unanswered(), send)
   }
 
   /** An event stream ends without the answer to its call when the server means to go on elsewhere. */
@@ -240,58 +184,26 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
       this.#reply.end()
       return
     }
-    if (outcome === undefined) this.#exchange.error ??= this.#lostFor
+    if (outcome === undefined) this.#exchange.error ??= this.#end.lostFor
     this.#close(outcome ?? 'aborted', () => this.#reply.end())
   }
 
   #mayDefer(): boolean {
-    return this.#interruptedFor === undefined && this.#mayBeAnsweredElsewhere()
+    return this.#interruptedFor === undefined && this.#end.mayComeElsewhere
   }
 
-  /** An error of HTTP is the answer, whatever its body says; and somebody has to be left who can tell of another. */
-  #mayBeAnsweredElsewhere(): boolean {
-    return this.call.session !== undefined && this.#lostFor === undefined && this.#exchange.status < 400
-  }
-
-  #defer(): void {
+  /** The answer to the call comes on another stream of the session. @param brokenOffFor  Why this one ends before its time. */
+  #defer(brokenOffFor?: string): void {
     this.#over = true
-    this.#deferred = true
-    this.giveUpMono = performance.now() + this.#elsewhereMs
-    // The server has taken the call: a breaker that is being probed need not wait for what it says.
-    this.#parts.began(this.#epoch)
+    if (brokenOffFor === undefined) this.#end.defer(this.#bytesOut())
+    else this.#end.deferRest(this.#bytesOut(), brokenOffFor)
     this.#leave()
-  }
-
-  /** How a call ended whose answer has not been seen. */
-  #unanswered(): Outcome {
-    if (this.#exchange.status >= 400) return 'error'
-    if (this.#lostFor === undefined) return 'success'
-    this.#exchange.error ??= this.#lostFor
-    return 'aborted'
-  }
-
-  /** The answer has come, here or on another stream of the session. */
-  answered(seen: SeenMessage): void {
-    this.#expected.answers.see(seen)
-    const { outcome } = this.#expected.answers
-    if (this.#deferred && outcome !== undefined) this.#closeExchange(outcome, nothing)
-  }
-
-  /** No answer on another stream is matched to the call any more. */
-  lost(why: string): void {
-    this.#lostFor = why
-    if (!this.#deferred) return
-    this.#exchange.error ??= this.#brokenOffFor === undefined ? why : `${this.#brokenOffFor}; ${why}`
-    this.#closeExchange('aborted', nothing)
   }
 
   fail(failure: UpstreamFailure): void {
     if (this.#over) return
     this.#exchange.upstreamEndedMono = performance.now()
-    if (failure.kind !== 'busy') {
-      if (!this.#noted) this.#parts.note(true, this.#epoch)
-      this.#noted = true
-    }
+    if (failure.kind !== 'busy') this.#end.noteFailure()
     this.#exchange.error = `upstream ${failure.kind}: ${failure.detail}`
     this.#drop(refusalFor(failure))
   }
@@ -356,7 +268,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#upstream?.cancel()
     if (this.#interruptedFor === 'stream_age' && this.#isResumable()) {
       this.#exchange.error = undefined
-      this.#awaitRest(`stream ended: ${this.#interruptedFor}`)
+      this.#defer(`stream ended: ${this.#interruptedFor}`)
       this.#reply.end()
       return
     }
@@ -378,7 +290,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     if (!this.#reply.headSent) {
       this.#over = true
       this.#leave()
-      this.#settle()
+      this.#end.settle()
       this.#parts.refuse(this.call, refusal)
       return
     }
@@ -399,7 +311,7 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#upstream?.cancel()
     const outcome = this.#outcomeForOneWhoLeaves()
     if (outcome === undefined && this.#interruptedFor === undefined && this.#isResumable()) {
-      return this.#awaitRest(why)
+      return this.#defer(why)
     }
     if (outcome === undefined) this.#exchange.error ??= why
     this.#close(outcome ?? 'aborted', nothing)
@@ -413,34 +325,18 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
 
   /** The server goes on with the call, and the client may fetch the rest of its stream, the answer in it, by another. */
   #isResumable(): boolean {
-    return this.#passage?.isResumable === true && this.#passage.outcome === undefined && this.#mayBeAnsweredElsewhere()
-  }
-
-  /** The stream by which the client goes on takes a slot of its own; a caller with a single one could not fetch his answer. */
-  #awaitRest(brokenOffFor: string): void {
-    this.#brokenOffFor = brokenOffFor
-    this.call.lease?.release()
-    this.#defer()
+    return this.#passage?.isResumable === true && this.#passage.outcome === undefined && this.#end.mayComeElsewhere
   }
 
   #close(outcome: Outcome, last: () => void): void {
     if (this.#over) return
     this.#over = true
     this.#leave()
-    this.#closeExchange(outcome, last)
+    this.#end.close(outcome, this.#bytesOut(), last)
   }
 
-  #closeExchange(outcome: Outcome, last: () => void): void {
-    if (this.#closed) return
-    this.#settle()
-    const exchange = this.#exchange
-    // Nothing but an error has such a status, also for what expects no answer and finds no error with its id.
-    exchange.outcome = outcome !== 'aborted' && exchange.status >= 400 ? 'error' : outcome
-    exchange.rpcError = this.#expected.answers.rpcError
-    const held = this.#isStream ? 0 : (this.#last?.length ?? 0)
-    exchange.bytesOut = Math.max(exchange.bytesOut, this.#reply.bytesWritten + held)
-    exchange.endedMono = performance.now()
-    this.#parts.book.closed(exchange, last)
+  #bytesOut(): number {
+    return this.#reply.bytesWritten + (this.#isStream ? 0 : (this.#last?.length ?? 0))
   }
 
   /** The client's side is done with: nothing of it may call back any more. */
@@ -448,43 +344,6 @@ export class Relay implements AnswerSink, OpenCall, PendingCall, ReplyListener {
     this.#reply.listener = undefined
     this.call.arrival.connection.done(this)
     if (this.#isStream) this.#parts.streamClosed(this)
-  }
-
-  #settle(): void {
-    this.#closed = true
-    this.#deferred = false
-    // A call that its client broke off says nothing about the server.
-    if (this.#noted) return this.#settleRest()
-    if (this.#exchange.status >= 500) this.#parts.note(true, this.#epoch)
-    else if (this.#expected.answers.rpcError?.code === INTERNAL_ERROR)
-      this.#parts.noteInternalError(this.call, this.#epoch)
-    else if (this.#exchange.status > 0) this.#parts.note(false, this.#epoch)
-    else this.#parts.forget(this.#epoch)
-    this.#settleRest()
-  }
-
-  #settleRest(): void {
-    const { session } = this.call
-    if (session !== undefined) {
-      for (const message of this.call.posted.messages) {
-        if (message.id !== undefined) this.#parts.sessionCalls.settle(session, message.id, this)
-      }
-    }
-    this.#parts.settle(this.call)
-  }
-
-  /** In the legacy era the answer may come on another stream of the session, even before this one begins. */
-  #expect(): void {
-    const { session, posted } = this.call
-    if (session === undefined) return
-    const { sessionCalls } = this.#parts
-    for (const message of posted.messages) {
-      if (message.kind === 'request' && message.id !== undefined) sessionCalls.expect(session, message.id, this)
-      else if (message.method === 'notifications/cancelled') {
-        const id = message.params?.['requestId']
-        if (typeof id === 'string' || typeof id === 'number') sessionCalls.cancelled(session, id)
-      }
-    }
   }
 }
 
@@ -502,9 +361,6 @@ function refusalFor(failure: UpstreamFailure): Refusal {
       return { reason: 'upstream_broke', detail: failure.detail }
   }
 }
-
-/** JSON-RPC 2.0 §5.1. */
-const INTERNAL_ERROR = -32603
 
 /** Longest that an interrupted stream may take to reach the end of an event. */
 const BOUNDARY_MS = 10_000

@@ -80,7 +80,9 @@ function matches(
     user || !rule.when.roles ? listed(rule.when.roles, [...(user?.roles ?? [])]) : 'unknown',
     user || !rule.when.scopes ? 'yes' : 'unknown',
     ...(rule.when.scopes ?? []).map((scope): Answer => (user ? listed([scope], [...user.scopes]) : 'unknown')),
-    ...Object.entries(rule.args ?? {}).map(([name, constraint]) => argument(name, constraint, args ?? {})),
+    ...Object.entries(rule.args ?? {}).map(([name, constraint]) =>
+      object && method.startsWith('vendor/') ? 'unknown' : argument(name, constraint, args ?? {}),
+    ),
   ]
   if (answers.includes('no')) return false
   return rule.effect === 'deny' || !answers.includes('unknown')
