@@ -64,6 +64,7 @@ const MODULES: readonly CommandModule[] = [
 ]
 
 async function commandsFor(argv: readonly string[]): Promise<Register[]> {
+  if (argv[0] === '-V' || argv[0] === '--version') return []
   const named = MODULES.find(({ names }) => names.includes(argv[0] ?? ''))
   return Promise.all((named ? [named] : MODULES).map(({ load }) => load()))
 }
