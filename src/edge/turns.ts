@@ -1,3 +1,5 @@
+import { performance } from 'node:perf_hooks'
+
 /**
  * Does one thing now and the rest later, one at a time and in order: in a turn of the event loop each, or further apart.
  * Whoever else waits for the event loop, health probes among them, is then held up for one of them and not for a crowd.
@@ -51,7 +53,7 @@ export function isTurnsEnd(): boolean {
  * Does at the end of a turn of the event loop what has come in it, in order. When all is read first and then served one
  * after the other, each finds the code and the data that it needs still at hand from the one before.
  *
- * Not more than a few dozen in one turn: of a thousand that come at once, the first are done before the last are begun,
+ * Not more than a few dozen in one turn, and fewer when they take long: of a thousand that come at once, the first are done before the last are begun,
  * whoever else waits for the event loop is not held up for all of them, and what is under way stays small enough for
  * the young part of the heap (a third less CPU with a thousand connections that all ask).
  */
@@ -73,21 +75,26 @@ export class AtTurnsEnd<T> {
   }
 
   readonly #end = (): void => {
-    let items = this.#isWanted === undefined ? this.#come : this.#come.filter(this.#isWanted)
+    const come = this.#isWanted === undefined ? this.#come : this.#come.filter(this.#isWanted)
     this.#come = []
-    if (this.#waiting.length > 0) items = this.#waiting.concat(items)
-    if (items.length > AT_MOST) {
-      this.#waiting = items
-      items = items.splice(0, AT_MOST)
-      setImmediate(this.#end)
-    } else this.#waiting = []
+    const items = this.#waiting.length > 0 ? this.#waiting.concat(come) : come
+    if (items.length === 0) return
+    // What is added meanwhile finds somebody waiting, and does not ask for a turn of its own.
+    this.#waiting = items
+    const untilMono = performance.now() + MOST_MS
+    let done = 0
     isEnding = true
     try {
-      for (const item of items) this.#act(item)
+      do this.#act(items[done++] as T)
+      while (done < items.length && done < AT_MOST && performance.now() < untilMono)
     } finally {
       isEnding = false
+      this.#waiting = done === items.length ? [] : items.slice(done)
+      if (this.#waiting.length > 0 || this.#come.length > 0) setImmediate(this.#end)
     }
   }
 }
 
 const AT_MOST = 32
+/** Whoever else waits for the event loop, a health probe for one, waits no longer than this, and for one of them more. */
+const MOST_MS = 5

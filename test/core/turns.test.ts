@@ -102,6 +102,40 @@ describe('all at the end of a turn', () => {
     expect(done).toEqual([...crowd, 100])
   })
 
+  test('of those that take long a few are done in one turn, and all in order', async () => {
+    const done: number[] = []
+    const turns = new AtTurnsEnd<number>(item => {
+      done.push(item)
+      for (const until = performance.now() + 3; performance.now() < until; );
+    })
+    for (let i = 0; i < 5; i++) turns.add(i)
+    await turn()
+    expect(done.length).toBeLessThan(3)
+    for (let i = 0; i < 4; i++) await turn()
+    expect(done).toEqual([0, 1, 2, 3, 4])
+  })
+
+  test('one that fails takes nobody with it', async () => {
+    const done: string[] = []
+    const turns = new AtTurnsEnd<string>(item => {
+      if (item === 'bad') throw new Error('a bug')
+      done.push(item)
+    })
+    const failed = new Promise(resolve => {
+      const others = process.listeners('uncaughtException')
+      process.removeAllListeners('uncaughtException')
+      process.once('uncaughtException', error => {
+        for (const other of others) process.on('uncaughtException', other)
+        resolve(error.message)
+      })
+    })
+    for (const item of ['a', 'bad', 'b']) turns.add(item)
+    expect(await failed).toBe('a bug')
+    await turn()
+    await turn()
+    expect(done).toEqual(['a', 'b'])
+  })
+
   test('whether one is still wanted is asked at the end of its own turn, also behind a crowd', async () => {
     const [done, asked]: [number[], number[]] = [[], []]
     const turns = new AtTurnsEnd<number>(
