@@ -8,6 +8,8 @@ export interface Drained {
   readonly connections: Iterable<Connection>
   /** Handshakes that are under way. */
   readonly handshakes: number
+  /** Requests have come that nobody has looked at yet; their connections may be gone. */
+  readonly hasUnread: boolean
   stopAccepting(): void
   /** Cuts off what is still open. */
   destroy(): void
@@ -100,8 +102,8 @@ export class Drain {
       this.#retireLatecomers()
     }
     listener()?.destroy()
-    // Calls that were cut off end as such, before their upstream is taken from them.
-    while ((listener()?.connectionCount ?? 0) > 0) await sleep(5)
+    // Calls that were cut off end as such, before their upstream is taken from them; and whoever has asked has his line.
+    while ((listener()?.connectionCount ?? 0) > 0 || listener()?.hasUnread === true) await sleep(5)
   }
 
   async #beLameDuck(lameDuckMs: number): Promise<void> {

@@ -88,6 +88,8 @@ export class Listener {
   #entering: Connection | undefined
   #hasHadPeers = false
   readonly #bodyRoom: BodyRoom
+  /** What has come and waits for its turn, of either protocol. */
+  readonly #turns: { readonly isBusy: boolean }[] = []
   /** Everything is ended; a handshake that is over only now leads nowhere. */
   #isOver = false
   #sweep: NodeJS.Timeout | undefined
@@ -126,6 +128,7 @@ export class Listener {
       refused: (reason, remoteAddress) => this.#refused(reason, remoteAddress, undefined, ''),
     })
     const turns = new AtTurnsEnd<Http1Connection>(connection => connection.read())
+    this.#turns.push(turns)
     this.#http1 = {
       headBytes: limits.headerBytes,
       headersMs: deadlines.headersMs,
@@ -160,6 +163,11 @@ export class Listener {
 
   get connectionCount(): number {
     return this.#connections.size
+  }
+
+  /** Requests have come that nobody has looked at yet; their connections may be gone. */
+  get hasUnread(): boolean {
+    return this.#turns.some(({ isBusy }) => isBusy)
   }
 
   /** Handshakes under way. */
@@ -217,6 +225,7 @@ export class Listener {
         return !isTakenBack
       },
     )
+    this.#turns.push(begun)
     server.on('session', session => {
       const connection = this.#entering
       if (connection === undefined) return session.destroy()

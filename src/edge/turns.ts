@@ -70,6 +70,11 @@ export class AtTurnsEnd<T> {
     this.#isWanted = isWanted
   }
 
+  /** Somebody is still to be done. */
+  get isBusy(): boolean {
+    return this.#come.length > 0 || this.#waiting.length > 0
+  }
+
   add(item: T): void {
     if (this.#come.push(item) === 1 && this.#waiting.length === 0) setImmediate(this.#end)
   }
