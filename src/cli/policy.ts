@@ -6,7 +6,7 @@ import { type ConfigProblem, formatProblem, loadConfig, loadPolicy } from '../co
 import { Unwrapper } from '../core/audit/unwrap.ts'
 import type { JsonObject, JsonValue } from '../core/json.ts'
 import { type CompiledPolicy, compilePolicy } from '../core/policy/compile.ts'
-import { visible } from '../core/policy/decide.ts'
+import { visibleInLists } from '../core/policy/decide.ts'
 import { explain } from '../core/policy/explain.ts'
 import { type CaseResult, readFixtures, runCase, sayRule, sayVerdict } from '../core/policy/fixtures.ts'
 import { type ReplayReport, startReplay } from '../core/policy/replay.ts'
@@ -134,8 +134,7 @@ async function explainPolicy(flags: ExplainFlags, io: CliIo): Promise<void> {
   const policy = await readPolicy(flags, io.cwd, io)
   const caller = callerFor(who)
   const explanation = explain(policy, caller, message.value)
-  const object = message.value.objects[0]
-  const isVisible = object === undefined ? undefined : visible(policy, caller, object.kind, object.normalized)
+  const isVisible = visibleInLists(policy, caller, message.value)
   if (flags.json) {
     io.stdout.write(`${JSON.stringify({ ...explanation, visible: isVisible }, null, 2)}\n`)
     return

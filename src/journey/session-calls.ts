@@ -1,3 +1,4 @@
+import type { ListedKind } from '../core/mcp/list-filter.ts'
 import type { RpcId } from '../core/mcp/message.ts'
 import type { SeenMessage } from '../core/mcp/seen-message.ts'
 
@@ -130,7 +131,7 @@ export class SessionCalls {
 export interface PendingCall {
   /** The answer is a list that has to be filtered for its caller before it goes on. */
   readonly isList: boolean
-  readonly shows: (kind: 'tool' | 'prompt' | 'resource' | 'template' | 'task', name: string) => boolean
+  readonly shows: (kind: ListedKind, name: string) => boolean
   /** Every request of the call has been answered. */
   readonly isAnswered: boolean
   readonly giveUpMono: number

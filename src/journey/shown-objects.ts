@@ -1,5 +1,5 @@
 import type { ListedKind } from '../core/mcp/list-filter.ts'
-import { visible } from '../core/policy/decide.ts'
+import { visible, visiblePlace } from '../core/policy/decide.ts'
 import { visibleTemplate } from '../core/policy/template.ts'
 import type { Forwarded } from './call.ts'
 
@@ -18,6 +18,8 @@ export function shownTo(
       case 'resource':
         learn(kind, name)
         return visible(policy, caller, kind, name)
+      case 'place':
+        return visiblePlace(policy, caller, name)
       case 'template':
         return visibleTemplate(policy, caller, name)
       case 'task':

@@ -5,8 +5,11 @@ import { arrayElements, objectMembers, type Span } from './json-spans.ts'
 import type { RpcId } from './message.ts'
 import { resourceObjects } from './objects.ts'
 
-/** What a list shows: the name of a tool or prompt, a normalised URI, a URI template as listed, the id of a task. */
-export type ListedKind = 'tool' | 'prompt' | 'resource' | 'template' | 'task'
+/**
+ * What a list shows: the name of a tool or prompt, a normalised URI, a URI template as listed, the id of a task. A place is
+ * where the URI of a resource leads (`isPlace`): it must not be denied, and need not be allowed.
+ */
+export type ListedKind = 'tool' | 'prompt' | 'resource' | 'place' | 'template' | 'task'
 
 export interface ListFilter {
   /** Whether the message with this id answers a list request of this caller. */
@@ -116,7 +119,9 @@ function isShown(kind: ListedKind, name: string, filter: ListFilter): boolean {
   if (kind !== 'resource') return filter.allows(kind, name)
   const objects = resourceObjects(name)
   // A URI that nobody could ask for, because it would be refused as ambiguous, is not shown either.
-  return objects.ok && objects.value.every(({ normalized, isPlace }) => isPlace || filter.allows(kind, normalized))
+  return (
+    objects.ok && objects.value.every(({ normalized, isPlace }) => filter.allows(isPlace ? 'place' : kind, normalized))
+  )
 }
 
 /** The kept elements, each with the separator that stood before it, but for the first. */

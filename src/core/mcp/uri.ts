@@ -123,6 +123,8 @@ function normalizeAuthority(authority: string, scheme: string, isTemplate: boole
     return err('a port in a URI that parsers read differently')
   if (host === '' && (user !== '' || colon >= 0)) return err('a URI without a host')
   if (scheme === 'file' && (user !== '' || colon >= 0)) return err('a file URI with a port or user')
+  // The same host to who looks it up; a rule about the host would not know it.
+  if (scheme === 'file' && host.endsWith('.')) return err('a dot behind the host of a file URI')
   if (/^\.{1,2}$/.test(host)) return err('a host of dots in a URI')
   if (SPECIAL.has(scheme) || scheme === 'file') {
     if (host.startsWith('[') && !isCanonicalV6(host))

@@ -38,17 +38,30 @@ export function visible(
   method: string = USE[kind],
 ): boolean {
   if (policy.mode === 'shadow') return true
-  const question: Question = {
-    caller,
-    method,
-    subject: kind,
-    name,
-    args: undefined,
-    lookalikes: undefined,
-    regardless: 'arguments',
-  }
+  const question = questionOfList(caller, kind, name, method)
   if (firstThatApplies(policy.denies[kind], question) !== undefined) return false
   return policy.default === 'allow' || firstThatApplies(policy.allows[kind], question) !== undefined
+}
+
+/** Whether the place that a listed URI leads to hides it: who is denied the place is denied the detour, too. */
+export function visiblePlace(policy: CompiledPolicy, caller: Caller, name: string): boolean {
+  if (policy.mode === 'shadow') return true
+  const question = questionOfList(caller, 'resource', name, USE.resource)
+  return firstThatApplies(policy.denies.resource, question) === undefined
+}
+
+/** Whether lists show what a message names first, in each form that its URI may be taken for. */
+export function visibleInLists(policy: CompiledPolicy, caller: Caller, message: Message): boolean | undefined {
+  const [first] = message.objects
+  if (first === undefined) return undefined
+  return message.objects.every(({ kind, name, normalized, isPlace }) => {
+    if (kind !== first.kind || name !== first.name) return true
+    return isPlace ? visiblePlace(policy, caller, normalized) : visible(policy, caller, kind, normalized)
+  })
+}
+
+function questionOfList(caller: Caller, subject: McpObject['kind'], name: string, method: string): Question {
+  return { caller, method, subject, name, args: undefined, lookalikes: undefined, regardless: 'arguments' }
 }
 
 const USE = { tool: 'tools/call', prompt: 'prompts/get', resource: 'resources/read' } as const

@@ -2,7 +2,7 @@ import * as z from 'zod'
 import type { JsonObject } from '../json.ts'
 import { err, ok, type Result } from '../result.ts'
 import type { CompiledPolicy } from './compile.ts'
-import { visible } from './decide.ts'
+import { visibleInLists } from './decide.ts'
 import { explain } from './explain.ts'
 import type { PolicyProblem } from './problem.ts'
 import { type CallerSpec, type CallSpec, callerFor, messageFor, sayCall, sayCaller } from './specimen.ts'
@@ -81,9 +81,8 @@ export function runCase(policy: CompiledPolicy, one: Case): CaseResult {
   if (one.expect !== undefined && !isAsExpected(one.expect, verdict)) {
     differences.push({ expected: one.expect, actual: sayVerdict(verdict) })
   }
-  const object = message.value.objects[0]
-  if (one.visible !== undefined && object !== undefined) {
-    const isVisible = visible(policy, caller, object.kind, object.normalized)
+  const isVisible = visibleInLists(policy, caller, message.value)
+  if (one.visible !== undefined && isVisible !== undefined) {
     if (isVisible !== one.visible) {
       const say = (shown: boolean) => (shown ? 'visible in lists' : 'not visible in lists')
       differences.push({ expected: say(one.visible), actual: say(isVisible) })
