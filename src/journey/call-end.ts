@@ -111,6 +111,14 @@ export class CallEnd implements PendingCall {
     return this.#call.session !== undefined && this.lostFor === undefined && this.#exchange.status < 400
   }
 
+  /**
+   * The same when the HTTP answer ends before its time. Such a call holds no slot any more, so nothing bounds how many
+   * there are; with large bodies, which their audit lines tell of, they would keep other large ones out.
+   */
+  get mayBeFetched(): boolean {
+    return this.mayComeElsewhere && this.#exchange.bytesIn <= MOST_KEPT_BYTES
+  }
+
   /** The HTTP answer is over, without the answer to the call. @param bytesOut  Its bytes. */
   defer(bytesOut: number): void {
     this.#isDeferred = true
@@ -197,6 +205,7 @@ export class CallEnd implements PendingCall {
   }
 }
 
+const MOST_KEPT_BYTES = 64 * 1024
 /** JSON-RPC 2.0 §5.1. */
 const INTERNAL_ERROR = -32603
 

@@ -325,7 +325,7 @@ export class Relay implements AnswerSink, OpenCall, ReplyListener {
 
   /** The server goes on with the call, and the client may fetch the rest of its stream, the answer in it, by another. */
   #isResumable(): boolean {
-    return this.#passage?.isResumable === true && this.#passage.outcome === undefined && this.#end.mayComeElsewhere
+    return this.#passage?.isResumable === true && this.#passage.outcome === undefined && this.#end.mayBeFetched
   }
 
   #close(outcome: Outcome, last: () => void): void {

@@ -207,9 +207,8 @@ test('the line of `initialize` names the session that it began, as all others do
 describe('a call whose client leaves a stream that can be resumed', () => {
   const event = (id: string, body?: unknown): string =>
     `id: ${id}\ndata: ${body === undefined ? '' : JSON.stringify(body)}\n\n`
-  const CALL = toolCall('search_docs', { say: 'wait' }, 7)
 
-  async function opened(change?: (config: Record<string, unknown>) => void) {
+  async function opened(change?: (config: Record<string, unknown>) => void, more = {}) {
     const { running, call } = await session(
       (response, { id, say }) => {
         if (say !== 'wait') return json(response, 200, result(id))
@@ -218,7 +217,8 @@ describe('a call whose client leaves a stream that can be resumed', () => {
       change,
       event('e-2', result(7)),
     )
-    const stream = await openStream(running, { headers: SESSION, body: CALL })
+    const body = toolCall('search_docs', { say: 'wait', ...more }, 7)
+    const stream = await openStream(running, { headers: SESSION, body })
     await eventually(() => stream.text().includes('e-1'))
     return { running, call, stream }
   }
@@ -243,6 +243,13 @@ describe('a call whose client leaves a stream that can be resumed', () => {
     cleanups.push(() => rest.leave())
     await eventually(() => ends(running).length === 1)
     expect(outcomes(running)).toEqual([['success', 200]])
+  })
+
+  test('is not waited for when its body is large: nothing bounds how many he may leave behind', async () => {
+    const { running, stream } = await opened(undefined, { much: 'x'.repeat(70_000) })
+    stream.leave()
+    await eventually(() => ends(running).length === 1)
+    expect(ends(running)[0]).toMatchObject({ outcome: 'aborted', error: 'the client left' })
   })
 
   test('and who cancels it: it is over, and its slot is free', async () => {
