@@ -4,7 +4,7 @@ import type { TurnOrder } from './load.ts'
 import { measureHandshakes, measureStreams } from './measure.ts'
 import { PEERS, type Peer, type PeerName, type PeerSetting, startPeer, startSidecar } from './peers/start.ts'
 import { type Bar, type Table, textOf, writeReport } from './report.ts'
-import { inTurns, type Load, type Runner, type Samples, startRunner, warmUp } from './turns.ts'
+import { inTurns, type Load, LoadEnded, type Runner, type Samples, startRunner, warmUp } from './turns.ts'
 
 /**
  * The sidecar with everything on beside its peers, in alternating turns of one run: CPU of one call by default, and
@@ -75,23 +75,37 @@ async function main(): Promise<void> {
       if (capacity === 0) capacity = Math.min(...runners.map(one => samples.callsPerSecond(one)))
     }
   }
-  const asked: [boolean, () => Promise<Table>][] = [
-    [values.latency, () => latencyTable(peers, pki, Number(values.rate ?? capacity / 2))],
-    [values.linear, () => linearTable(peers, pki)],
-    [values.handshakes, () => handshakeTable(peers, pki)],
+  const asked: [boolean, (peers: readonly Peer[]) => Promise<Table>][] = [
+    [values.latency, those => latencyTable(those, pki, Number(values.rate ?? capacity / 2))],
+    [values.linear, those => linearTable(those, pki)],
+    [values.handshakes, those => handshakeTable(those, pki)],
     [values.memory, () => memoryTable(pki, setting)],
     [values.ready, () => readyTable(setting)],
   ]
   for (const [isAsked, table] of asked) {
     if (!values.all && !isAsked) continue
-    // A peer that closes its connections takes one table with it, and not the others.
-    await table().then(show, (error: Error) => {
-      process.exitCode = 1
-      say(`\na table is left out: ${error.message}`)
-    })
+    show(await withoutThoseWhoClose(peers, table))
   }
   const command = `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim()
   say(`\nwritten to ${writeReport(tables, bars, { command, stolenShare: stolenSince(before) })}`)
+}
+
+/** The table of all peers, or of those who keep their connections: Caddy has closed some of a thousand that all ask. */
+async function withoutThoseWhoClose(
+  peers: readonly Peer[],
+  table: (peers: readonly Peer[]) => Promise<Table>,
+): Promise<Table> {
+  try {
+    return await table(peers)
+  } catch (error) {
+    if (!(error instanceof LoadEnded) || peers.length === 1) throw error
+    say(`\n${error.peer.name} has closed a connection, and the next table is without it`)
+    const made = await withoutThoseWhoClose(
+      peers.filter(peer => peer !== error.peer),
+      table,
+    )
+    return { ...made, about: `${made.about} Without ${error.peer.name}, which closed a connection.` }
+  }
 }
 
 /** The share of the machine's CPU time that the hypervisor gave to others. */
@@ -216,7 +230,13 @@ async function memoryTable(pki: Pki, setting: PeerSetting): Promise<Table> {
         await load(peer, pki, { connections: 16, bodyBytes: 200, isHttp2 }, 1000)
         return measureStreams(lab, peer, pki, count, isHttp2)
       })
-      row.push(name === 'floor' || name === 'bare' ? '-' : `${streams?.kibEach.toFixed(0)} (${streams?.open} open)`)
+      row.push(
+        name === 'floor' || name === 'bare'
+          ? '-'
+          : streams?.open
+            ? `${streams.kibEach.toFixed(0)} (${streams.open} open)`
+            : 'none open',
+      )
     }
     rows.push(row)
   }

@@ -25,6 +25,16 @@ export interface Runner {
   stop(): Promise<void>
 }
 
+/** A generator has ended, because its peer closed a connection for one. */
+export class LoadEnded extends Error {
+  readonly peer: Peer
+
+  constructor(peer: Peer) {
+    super(`the load on ${peer.name} ended`)
+    this.peer = peer
+  }
+}
+
 export type Load = Pick<LoadOptions, 'connections' | 'bodyBytes' | 'isHttp2'>
 
 export async function startRunner(lab: Lab, peer: Peer, pki: Pki, load: Load): Promise<Runner> {
@@ -35,7 +45,7 @@ export async function startRunner(lab: Lab, peer: Peer, pki: Pki, load: Load): P
   const lines = createInterface(child.stdout as NodeJS.ReadableStream)[Symbol.asyncIterator]()
   const line = async (): Promise<string> => {
     const { value, done } = await lines.next()
-    if (done) throw new Error(`the load on ${peer.name} ended`)
+    if (done) throw new LoadEnded(peer)
     return value
   }
   await line()
