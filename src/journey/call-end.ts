@@ -178,8 +178,7 @@ export class CallEnd implements PendingCall {
   /** How a call has ended whose plain HTTP answer is over, and whose answer has not been seen. */
   unanswered(): Outcome {
     if (this.#exchange.status >= 400) return 'error'
-    if (this.lostFor === undefined) return 'success'
-    this.#exchange.error ??= this.lostFor
+    this.#exchange.error ??= this.lostFor ?? 'the server has answered without a response to the request'
     return 'aborted'
   }
 

@@ -111,12 +111,11 @@ function learnSession(
   }
 }
 
-/** A request that is accepted without an answer (202) is answered on another stream of its session. */
+/** What is neither JSON nor an event stream holds no response to a request; in a session that may come on another stream. */
 function plainOutcome(call: Forwarded, status: number): Outcome | undefined {
   if (status >= 400) return 'error'
   const isRequest = call.posted.messages.some(({ kind, id }) => kind === 'request' && id !== undefined)
-  const isAnsweredElsewhere = status === 202 && isRequest
-  return isAnsweredElsewhere ? undefined : 'success'
+  return isRequest ? undefined : 'success'
 }
 
 const NO_STREAM: Refusal = { reason: 'upstream_answer_invalid', detail: 'an answer to GET that is no event stream' }

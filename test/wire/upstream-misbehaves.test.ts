@@ -86,6 +86,24 @@ describe('an answer that cannot be passed on becomes a refusal with the id of th
   })
 })
 
+test.each([
+  { name: 'nothing', type: 'application/json', body: '' },
+  { name: 'the beginning of one', type: 'application/json', body: RESULT.slice(0, 20) },
+  { name: 'a response to another request', type: 'application/json', body: RESULT.replace('"id":1', '"id":2') },
+  { name: 'a page', type: 'text/html', body: '<h1>welcome</h1>' },
+])('$name instead of a response is passed on, and its line does not call it a success', async ({ type, body }) => {
+  const bytes = `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+  const running = await inFrontOf(socket => socket.write(bytes))
+  const answer = await send(running, { body: toolCall('search_docs') })
+  expect([answer.status, answer.text]).toEqual([200, body])
+  const line = running.lines.find(({ event }) => event === 'mcp.call')
+  expect(line).toMatchObject({
+    outcome: 'aborted',
+    status: 200,
+    error: 'the server has answered without a response to the request',
+  })
+})
+
 test('a few interim answers are read past, and the final one is passed on', async () => {
   const running = await inFrontOf(socket =>
     socket.write(`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n${OK}`),
