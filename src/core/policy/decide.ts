@@ -82,11 +82,11 @@ function judge(policy: CompiledPolicy, caller: Caller, message: Message): Verdic
 
 /** The question that a message asks, before it is pointed at one of its objects. */
 export function questionOf(policy: CompiledPolicy, caller: Caller, message: Message): Question {
+  const { constrained } = policy
   // Not looked at unless a rule does: large ones are parsed for whoever asks.
-  const args = policy.constrained === undefined ? undefined : message.args
+  const args = constrained && message.args
   const method = judgedMethod(message)
-  const lookalikes =
-    policy.constrained === undefined || args === undefined ? undefined : lookalikesOf(policy.constrained, args)
+  const lookalikes = constrained && args && lookalikesOf(constrained, args)
   return { caller, method, subject: 'method', name: method, args, lookalikes, regardless: 'nothing' }
 }
 
