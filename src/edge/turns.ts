@@ -42,11 +42,50 @@ export class OneByOne<T> {
   }
 }
 
+/** What is due at the end of this turn, and what follows it. */
+let due: (() => void)[] = []
+let following: (() => void)[] = []
+let isScheduled = false
 let isEnding = false
 
-/** Whether everything that had come when this turn of the event loop began has been read, of every connection. */
+/** Once, when everything that had come when this turn of the event loop began has been read, of every connection. */
+export function atTurnsEnd(act: () => void): void {
+  due.push(act)
+  schedule()
+}
+
+/** The same, when all has been done that is due then. It must not throw. */
+export function afterTurnsEnd(act: () => void): void {
+  following.push(act)
+  schedule()
+}
+
+/** Whether this is the end of a turn, in the sense of `atTurnsEnd`. */
 export function isTurnsEnd(): boolean {
   return isEnding
+}
+
+function schedule(): void {
+  if (isScheduled) return
+  isScheduled = true
+  setImmediate(endTurn)
+}
+
+function endTurn(): void {
+  const [acts, after] = [due, following]
+  due = []
+  following = []
+  isScheduled = false
+  isEnding = true
+  let done = 0
+  try {
+    while (done < acts.length) acts[done++]?.()
+  } finally {
+    isEnding = false
+    // One that fails takes nobody with it.
+    for (let i = done; i < acts.length; i++) atTurnsEnd(acts[i] as () => void)
+    for (const act of after) act()
+  }
 }
 
 /**
@@ -76,7 +115,7 @@ export class AtTurnsEnd<T> {
   }
 
   add(item: T): void {
-    if (this.#come.push(item) === 1 && this.#waiting.length === 0) setImmediate(this.#end)
+    if (this.#come.push(item) === 1 && this.#waiting.length === 0) atTurnsEnd(this.#end)
   }
 
   readonly #end = (): void => {
@@ -88,14 +127,57 @@ export class AtTurnsEnd<T> {
     this.#waiting = items
     const untilMono = performance.now() + MOST_MS
     let done = 0
-    isEnding = true
     try {
       do this.#act(items[done++] as T)
       while (done < items.length && done < AT_MOST && performance.now() < untilMono)
     } finally {
-      isEnding = false
       this.#waiting = done === items.length ? [] : items.slice(done)
-      if (this.#waiting.length > 0 || this.#come.length > 0) setImmediate(this.#end)
+      if (this.#waiting.length > 0 || this.#come.length > 0) atTurnsEnd(this.#end)
+    }
+  }
+}
+
+/**
+ * Does things as they come while those of one turn of the event loop take no longer than `MOST_MS` together, and the others
+ * in the turns after, in order.
+ */
+export class WhileInTime<T> {
+  readonly #act: (item: T) => void
+  /** When the first of this turn was begun. */
+  #sinceMono: number | undefined
+  readonly #late: T[] = []
+
+  /** @param act  Does one that was late. */
+  constructor(act: (item: T) => void) {
+    this.#act = act
+  }
+
+  /** Whether what has come now must wait, see `wait`. When it need not, the time of this turn runs from here. */
+  isLate(nowMono: number): boolean {
+    if (this.#late.length > 0) return true
+    if (this.#sinceMono !== undefined) return nowMono - this.#sinceMono >= MOST_MS
+    this.#sinceMono = nowMono
+    // Not `atTurnsEnd`: that would put the requests of this turn before the lines, and the answers, of these (3 % of a call).
+    setImmediate(this.#end)
+    return false
+  }
+
+  /** To be called at once with what is late. */
+  wait(item: T): void {
+    this.#late.push(item)
+  }
+
+  readonly #end = (): void => {
+    this.#sinceMono = undefined
+    if (this.#late.length === 0) return
+    const untilMono = performance.now() + MOST_MS
+    let done = 0
+    try {
+      do this.#act(this.#late[done++] as T)
+      while (done < this.#late.length && performance.now() < untilMono)
+    } finally {
+      this.#late.splice(0, done)
+      if (this.#late.length > 0) setImmediate(this.#end)
     }
   }
 }

@@ -1,7 +1,8 @@
 import { performance } from 'node:perf_hooks'
 import type { AnswerSink, Upstream, UpstreamCall, UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
-import { isTurnsEnd } from './turns.ts'
-import { Call, failure, type UpstreamTarget, Wire, type WirePool } from './upstream-wire.ts'
+import { afterTurnsEnd, atTurnsEnd, isTurnsEnd } from './turns.ts'
+import { Call, failure } from './upstream-call.ts'
+import { type UpstreamTarget, Wire, type WirePool } from './upstream-wire.ts'
 
 export interface Http1UpstreamOptions {
   readonly target: UpstreamTarget
@@ -10,8 +11,6 @@ export interface Http1UpstreamOptions {
   readonly maxConnections: number
 }
 
-/** A connection that has been in the pool for this long is used again at the end of a turn of the event loop only. */
-const LOOK_AFTER_MS = 1
 /** Deadlines are checked this often, by one timer for all calls. */
 const SWEEP_MS = 100
 
@@ -22,7 +21,8 @@ const SWEEP_MS = 100
  *
  * A server that closes idle connections never costs a call: its `Keep-Alive` hint is kept with a margin, and since the
  * kernel hands over a loopback FIN at once, it is seen by the end of a turn of the event loop. Calls come at that end as a
- * rule; others wait for it unless the connection has just been used.
+ * rule; others wait for it. A connection that becomes idle in a turn is used in the next, for of what the server sent
+ * with its answer only the beginning has been read.
  *
  * Calls get their connections in the order in which they came: whoever waits, for a look at an idle connection or for a new
  * one, has those behind him wait as well, and the next connection that can be used is his, whichever that is. Servers built
@@ -36,6 +36,8 @@ const SWEEP_MS = 100
 export class Http1Upstream implements Upstream, WirePool {
   readonly #options: Http1UpstreamOptions
   readonly #idle: Wire[] = []
+  /** Those that have become idle in this turn. */
+  readonly #rested: Wire[] = []
   readonly #wires = new Set<Wire>()
   /** How many of the wires are being connected. */
   #connecting = 0
@@ -56,7 +58,7 @@ export class Http1Upstream implements Upstream, WirePool {
   }
 
   get idleConnections(): number {
-    return this.#idle.length
+    return this.#idle.length + this.#rested.length
   }
 
   send(request: UpstreamRequest, answer: AnswerSink): UpstreamCall {
@@ -70,9 +72,9 @@ export class Http1Upstream implements Upstream, WirePool {
     call.deadlineMono = now + request.firstByteMs
     call.connectByMono = now + this.#options.connectMs
     const isAllRead = isTurnsEnd()
-    if (isAllRead && this.#waiting.size > 0) this.serveWaiting()
+    if (isAllRead && this.#waiting.size > 0) this.#serveWaiting()
     if (this.#waiting.size === 0) {
-      const wire = this.#takeIdle(now, isAllRead ? Number.POSITIVE_INFINITY : LOOK_AFTER_MS)
+      const wire = isAllRead ? this.#takeIdle(now) : undefined
       if (wire !== undefined) {
         wire.serve(call)
         return call
@@ -85,7 +87,7 @@ export class Http1Upstream implements Upstream, WirePool {
 
   close(): void {
     this.#closed = true
-    for (const wire of this.#idle.splice(0)) wire.destroy()
+    for (const wire of [...this.#idle.splice(0), ...this.#rested.splice(0)]) wire.destroy()
     this.#stopSweepIfIdle()
   }
 
@@ -97,22 +99,18 @@ export class Http1Upstream implements Upstream, WirePool {
     this.#stopSweepIfIdle()
   }
 
-  /** @returns one that has not been idle for `lookAfterMs`: others have to be looked at first. */
-  #takeIdle(now: number, lookAfterMs: number): Wire | undefined {
+  /** To be called at the end of a turn. */
+  #takeIdle(now: number): Wire | undefined {
     for (let wire = this.#idle.pop(); wire !== undefined; wire = this.#idle.pop()) {
-      if (!wire.usable || now >= wire.idleUntilMono) wire.destroy()
-      else if (now - wire.idleSinceMono < lookAfterMs) return wire
-      else {
-        this.#idle.push(wire)
-        return undefined
-      }
+      if (wire.usable && now < wire.idleUntilMono) return wire
+      wire.destroy()
     }
     return undefined
   }
 
   #wait(call: Call): void {
     const { maxConnections } = this.#options
-    const room = this.#idle.length + this.#connecting + maxConnections - this.#wires.size
+    const room = this.idleConnections + this.#connecting + maxConnections - this.#wires.size
     if (this.#waiting.size >= room) this.#forgetThoseOver()
     if (this.#waiting.size >= room) {
       process.nextTick(fail, call, failure('busy', `all ${maxConnections} connections are in use`, false, 0))
@@ -120,23 +118,26 @@ export class Http1Upstream implements Upstream, WirePool {
     }
     this.#waiting.add(call)
     this.#sweep ??= setInterval(sweep, SWEEP_MS, this).unref()
-    if (this.#idle.length > 0) this.lookAtTurnsEnd()
+    if (this.#idle.length > 0) this.#lookAtTurnsEnd()
     this.#connectAsNeeded()
   }
 
-  /** @internal */
-  lookAtTurnsEnd(): void {
+  #lookAtTurnsEnd(): void {
     if (this.#isLookDue) return
     this.#isLookDue = true
-    setImmediate(serveWaiting, this)
+    atTurnsEnd(this.#look)
   }
 
-  /** @internal Everything has been read: whatever the server has closed is known to be closed. */
-  serveWaiting(): void {
+  readonly #look = (): void => {
     this.#isLookDue = false
+    this.#serveWaiting()
+  }
+
+  /** To be called at the end of a turn. */
+  #serveWaiting(): void {
     const now = performance.now()
     for (const call of this.#waiting) {
-      const wire = call.over ? undefined : this.#takeIdle(now, Number.POSITIVE_INFINITY)
+      const wire = call.over ? undefined : this.#takeIdle(now)
       if (wire === undefined && !call.over) break
       this.#waiting.delete(call)
       wire?.serve(call)
@@ -147,7 +148,7 @@ export class Http1Upstream implements Upstream, WirePool {
   /** Those who wait for a look at an idle connection need no other. */
   #connectAsNeeded(): void {
     if (this.#refusal !== undefined) return
-    for (let n = this.#waiting.size - this.#idle.length - this.#connecting; n > 0; n--) this.#connect()
+    for (let n = this.#waiting.size - this.idleConnections - this.#connecting; n > 0; n--) this.#connect()
   }
 
   #connect(): void {
@@ -178,17 +179,22 @@ export class Http1Upstream implements Upstream, WirePool {
   /** @internal Called by a connection that can serve again. */
   idled(wire: Wire): void {
     if (this.#closed) return wire.destroy()
-    this.#idle.push(wire)
-    // Not at the end of this turn: what the server sends after its answer, FIN for one, is read in the next.
-    if (this.#waiting.size > 0) setImmediate(lookAtTurnsEnd, this)
+    if (this.#rested.push(wire) === 1) afterTurnsEnd(this.#onTurnOver)
+  }
+
+  readonly #onTurnOver = (): void => {
+    this.#idle.push(...this.#rested.splice(0))
+    if (this.#waiting.size > 0) this.#lookAtTurnsEnd()
   }
 
   /** @internal Called by a connection that is gone. */
   gone(wire: Wire): void {
     this.#wires.delete(wire)
     if (!wire.isConnected) this.#connecting -= 1
-    const at = this.#idle.indexOf(wire)
-    if (at >= 0) this.#idle.splice(at, 1)
+    for (const idle of [this.#idle, this.#rested]) {
+      const at = idle.indexOf(wire)
+      if (at >= 0) idle.splice(at, 1)
+    }
     this.#stopSweepIfIdle()
   }
 
@@ -230,14 +236,6 @@ const NO_CONNECTION = failure('unreachable', 'no connection in time', false, 0)
 
 function sweep(upstream: Http1Upstream): void {
   upstream.sweepNow()
-}
-
-function lookAtTurnsEnd(upstream: Http1Upstream): void {
-  upstream.lookAtTurnsEnd()
-}
-
-function serveWaiting(upstream: Http1Upstream): void {
-  upstream.serveWaiting()
 }
 
 function fail(call: Call, what: UpstreamFailure): void {

@@ -1,7 +1,9 @@
 import net from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { type AnswerParts, AnswerReader } from '../core/http1/answer-reader.ts'
-import type { AnswerSink, UpstreamCall, UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
+import type { UpstreamFailure, UpstreamRequest } from '../journey/upstream.ts'
+import { WhileInTime } from './turns.ts'
+import { type Call, failure } from './upstream-call.ts'
 
 /** What a connection tells the pool that it belongs to. */
 export interface WirePool {
@@ -23,80 +25,12 @@ export type UpstreamTarget = { kind: 'tcp'; host: string; port: number } | { kin
  */
 const LANDING = Buffer.allocUnsafeSlow(64 * 1024)
 
+/** A crowd of answers in one turn would hold up whoever else waits for the event loop: health probes, other calls. */
+const ANSWERS = new WhileInTime<Wire>(takeHeld)
+
 /** Longest that an idle connection is kept when the server gives no hint; below what servers usually close after. */
 const IDLE_MS = 4000
 const ONE_WRITE_BYTES = 16 * 1024
-
-/** One request and what becomes of it. */
-export class Call implements UpstreamCall {
-  /** Until it is written. */
-  #request: UpstreamRequest | undefined
-  /** How long its parts may take, for as long as the call lives. */
-  readonly firstByteMs: number
-  readonly idleMs: number
-  readonly #answer: AnswerSink
-  wire: Wire | undefined
-  over = false
-  startedMono = 0
-  /** By then it has to have a connection. */
-  connectByMono = 0
-  /** The next byte has to be here by then. */
-  deadlineMono = 0
-  answered = false
-  paused = false
-
-  constructor(request: UpstreamRequest, answer: AnswerSink) {
-    this.#request = request
-    this.firstByteMs = request.firstByteMs
-    this.idleMs = request.idleMs
-    this.#answer = answer
-  }
-
-  /** To be called once: while the call waits for its answer, nobody needs head and body any more. */
-  take(): UpstreamRequest {
-    const request = this.#request as UpstreamRequest
-    this.#request = undefined
-    return request
-  }
-
-  head(status: number, headers: string[], bodyLength: number | undefined): void {
-    this.answered = true
-    this.#answer.head(status, headers, bodyLength)
-  }
-
-  data(chunk: Buffer): void {
-    if (this.over) return
-    if (!this.#answer.data(chunk) && !this.over && !this.paused) {
-      this.paused = true
-      this.wire?.pause()
-    }
-  }
-
-  end(): void {
-    if (this.over) return
-    this.over = true
-    this.#answer.end()
-  }
-
-  fail(what: UpstreamFailure): void {
-    if (this.over) return
-    this.over = true
-    this.#answer.fail(what)
-  }
-
-  resume(): void {
-    if (!this.paused) return
-    this.paused = false
-    this.deadlineMono = performance.now() + this.idleMs
-    this.wire?.resume()
-  }
-
-  cancel(): void {
-    if (this.over) return
-    this.over = true
-    this.wire?.destroy()
-  }
-}
 
 /** One connection to the server. */
 export class Wire implements AnswerParts {
@@ -112,6 +46,8 @@ export class Wire implements AnswerParts {
   #hasBody = false
   /** The server may have answered without having read the body: what is left of it would begin the next request. */
   #mayHaveLeftBody = false
+  /** What has come and was late, see `ANSWERS`. Nothing more is read meanwhile. */
+  #held: Buffer | undefined
   idleSinceMono = 0
   idleUntilMono = 0
 
@@ -173,8 +109,8 @@ export class Wire implements AnswerParts {
       if (now >= this.idleUntilMono) this.destroy()
       return
     }
-    // While the client is slow it is our own pause that keeps the server silent.
-    if (!call.paused && now >= call.deadlineMono) {
+    // While the client is slow, or we are, it is our own pause that keeps the server silent.
+    if (!call.paused && this.#held === undefined && now >= call.deadlineMono) {
       const waitedMs = call.answered ? call.idleMs : now - call.startedMono
       this.#fault(failure('timeout', call.answered ? 'the answer stopped' : 'no answer', true, waitedMs))
     }
@@ -214,25 +150,39 @@ export class Wire implements AnswerParts {
   #onConnect(): void {
     this.#connected = true
     this.#pool.connected(this)
-    if (this.#call === undefined) this.#rest(performance.now(), undefined)
+    if (this.#call === undefined) this.#rest(performance.now())
   }
 
   /** @returns whether more may be read: false while the client is slower than the server. */
   #onLanded(bytes: number): boolean {
     const chunk = Buffer.allocUnsafe(bytes)
     LANDING.copy(chunk, 0, 0, bytes)
-    this.#onData(chunk)
+    const now = performance.now()
+    if (ANSWERS.isLate(now)) {
+      this.#held = chunk
+      ANSWERS.wait(this)
+      return false
+    }
+    this.#onData(chunk, now)
     return this.#call?.paused !== true
   }
 
-  #onData(chunk: Buffer): void {
+  /** @internal What was late has its turn. */
+  takeHeld(): void {
+    const chunk = this.#held
+    this.#held = undefined
+    if (chunk === undefined || this.#destroyed) return
+    this.#onData(chunk, performance.now())
+    if (this.#call?.paused !== true) this.#socket.resume()
+  }
+
+  #onData(chunk: Buffer, now: number): void {
     const call = this.#call
     if (call === undefined) {
       // Bytes that nobody asked for would be taken for the answer to the next call.
       this.destroy()
       return
     }
-    const now = performance.now()
     const fault = this.#reader.feed(chunk, this)
     if (fault !== undefined) {
       if (this.#call === undefined) this.destroy()
@@ -242,8 +192,8 @@ export class Wire implements AnswerParts {
     // A head that drips does not count as an answer.
     if (call.answered) call.deadlineMono = now + call.idleMs
     if (this.#call === undefined) {
-      if (this.#reader.keepAlive && !call.paused && !this.#mayHaveLeftBody) this.#rest(now, this.#reader.idleHintMs)
-      else this.destroy()
+      if (!this.#reader.keepAlive || call.paused || this.#mayHaveLeftBody) this.destroy()
+      else this.#rest(now)
     }
   }
 
@@ -261,6 +211,8 @@ export class Wire implements AnswerParts {
   }
 
   #onGone(why: string): void {
+    // What had come before may be the whole answer.
+    this.takeHeld()
     if (!this.#connected) {
       if (!this.#destroyed) this.#refuse(NO_ROOM.has(why) ? 'busy' : 'unreachable', why)
       return
@@ -282,7 +234,8 @@ export class Wire implements AnswerParts {
     call?.fail(what)
   }
 
-  #rest(now: number, hintMs: number | undefined): void {
+  #rest(now: number): void {
+    const hintMs = this.#reader.idleHintMs
     if (!this.usable) {
       this.destroy()
       return
@@ -305,14 +258,9 @@ function headOf(request: UpstreamRequest): string {
   return `${head}\r\n`
 }
 
+function takeHeld(wire: Wire): void {
+  wire.takeHeld()
+}
+
 /** Not the server's fault: this process has no descriptors, ports or buffers left. */
 const NO_ROOM: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS', 'ENOMEM'])
-
-export function failure(
-  kind: UpstreamFailure['kind'],
-  detail: string,
-  sent: boolean,
-  waitedMs: number,
-): UpstreamFailure {
-  return { kind, detail, sent, waitedMs: Math.round(waitedMs) }
-}

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { AtTurnsEnd, isTurnsEnd, OneByOne } from '../../src/edge/turns.ts'
+import { AtTurnsEnd, isTurnsEnd, OneByOne, WhileInTime } from '../../src/edge/turns.ts'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
@@ -165,5 +165,49 @@ describe('all at the end of a turn', () => {
     expect(isTurnsEnd()).toBe(false)
     await turn()
     expect(told).toEqual([true, false])
+  })
+})
+
+describe('at once while there is time', () => {
+  const busy = (ms: number): void => {
+    for (const until = performance.now() + ms; performance.now() < until; );
+  }
+
+  function doer(ms: number): { done: number[]; add: (item: number) => void } {
+    const done: number[] = []
+    const act = (item: number): void => {
+      busy(ms)
+      done.push(item)
+    }
+    const turns = new WhileInTime<number>(act)
+    return { done, add: item => (turns.isLate(performance.now()) ? turns.wait(item) : act(item)) }
+  }
+
+  test('what takes no time is done as it comes', async () => {
+    const { done, add } = doer(0)
+    for (let i = 0; i < 100; i++) add(i)
+    expect(done).toHaveLength(100)
+  })
+
+  test('of what takes long a few are done in a turn, also of those that wait, and all in order', async () => {
+    const { done, add } = doer(3)
+    for (let i = 0; i < 7; i++) add(i)
+    // As late as the machine makes it, but never more.
+    expect(done.length).toBeLessThanOrEqual(2)
+    await turn()
+    // Who comes now is behind those that wait, though this turn has only begun.
+    add(7)
+    expect(done.length).toBeLessThanOrEqual(4)
+    for (let i = 0; i < 7; i++) await turn()
+    expect(done).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
+  })
+
+  test('a turn in which nothing was late is followed by one with time of its own', async () => {
+    const { done, add } = doer(3)
+    add(0)
+    await turn()
+    busy(10)
+    add(1)
+    expect(done).toEqual([0, 1])
   })
 })

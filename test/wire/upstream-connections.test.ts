@@ -40,6 +40,7 @@ function send(
   hold: (call: UpstreamCall) => void = () => {},
   path = '/mcp',
   body = Buffer.from('{}'),
+  onData = () => {},
 ): Promise<Result> {
   return new Promise(resolve => {
     let status = 0
@@ -61,6 +62,7 @@ function send(
           },
           data: chunk => {
             answer += String(chunk)
+            onData()
             return true
           },
           end: () => done(),
@@ -275,6 +277,85 @@ describe('a server that answers before it has read the body takes the rest for t
     const upstream = upstreamAt(port)
     for (let i = 0; i < 3; i++) expect((await send(upstream)).status).toBe(200)
     expect(accepted()).toBe(1)
+  })
+})
+
+describe('answers that come at once and take long', () => {
+  const CROWD = 20
+  const busy = (): void => {
+    for (const until = performance.now() + 3; performance.now() < until; );
+  }
+  const sendSlowly = (upstream: Http1Upstream, body?: Buffer<ArrayBuffer>, onData = () => {}) =>
+    send(upstream, 5000, undefined, '/mcp', body, () => {
+      busy()
+      onData()
+    })
+
+  /** A server that answers so many calls together. */
+  async function together(answer: (socket: net.Socket) => void): Promise<{ port: number; accepted: () => number }> {
+    const waiting = new Set<net.Socket>()
+    return serve(socket => {
+      if (waiting.add(socket).size < CROWD) return
+      for (const each of waiting) answer(each)
+      waiting.clear()
+    })
+  }
+
+  test('are taken a few in a turn of the event loop, so that others get theirs', async () => {
+    const { port } = await together(socket => socket.write(OK))
+    const upstream = upstreamAt(port)
+    let [inTurn, most, isOver] = [0, 0, false]
+    const turn = (): void => {
+      most = Math.max(most, inTurn)
+      inTurn = 0
+      if (!isOver) setImmediate(turn)
+    }
+    turn()
+    const calls = Array.from({ length: CROWD }, () => sendSlowly(upstream, undefined, () => (inTurn += 1)))
+    for (const result of await Promise.all(calls))
+      expect(result).toEqual({ status: 200, body: 'ok', failure: undefined })
+    isOver = true
+    // Two while they come and two of those that are late.
+    expect(most).toBeLessThanOrEqual(4)
+  })
+
+  test('arrive whole, and their connections are used again', async () => {
+    const long = 'x'.repeat(300_000)
+    const { port, accepted } = await together(socket =>
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${long.length}\r\n\r\n${long}`),
+    )
+    const upstream = upstreamAt(port)
+    for (let round = 0; round < 2; round++) {
+      const results = await Promise.all(Array.from({ length: CROWD }, () => sendSlowly(upstream)))
+      for (const { body, failure } of results) expect([body === long, failure]).toEqual([true, undefined])
+      await eventually(() => upstream.idleConnections === CROWD)
+    }
+    expect(accepted()).toBe(CROWD)
+  })
+
+  test('a connection that the server closed after such an answer is not used again', async () => {
+    const { port } = await together(socket => {
+      socket.end(OK)
+    })
+    const upstream = upstreamAt(port)
+    const followUps: Promise<Result>[] = []
+    const thenAnother = (): void => atTurnsEnd.add(() => followUps.push(send(upstream)))
+    await Promise.all(Array.from({ length: CROWD }, () => sendSlowly(upstream, undefined, thenAnother)))
+    await eventually(() => followUps.length === CROWD)
+    for (const { status, failure } of await Promise.all(followUps)) expect([status, failure]).toEqual([200, undefined])
+    await eventually(() => upstream.openConnections === 0)
+  })
+
+  test('one that has come counts, though its connection broke before its turn', async () => {
+    const { port } = await together(socket => {
+      socket.write(OK)
+      // With what it has not read the connection is reset.
+      socket.pause().destroy()
+    })
+    const upstream = upstreamAt(port)
+    const body = Buffer.alloc(4 * 2 ** 20)
+    const results = await Promise.all(Array.from({ length: CROWD }, () => sendSlowly(upstream, body)))
+    for (const { status, body: answer } of results) expect([status, answer]).toEqual([200, 'ok'])
   })
 })
 
