@@ -39,19 +39,22 @@ export class SidecarProcess {
   ): Promise<SidecarProcess> {
     const started = new SidecarProcess(await testPki(), await freePort(), upstreamUrl, change, env, how)
     if (how.isAwaited === false) return started
-    await eventually(async () => {
-      const { exitCode, signalCode } = started.child
-      if (exitCode !== null || signalCode !== null)
-        throw new Error(`ended with ${exitCode ?? signalCode}: ${started.log()}`)
-      started.sidecar.ports.mtls ??= Number(/serving mTLS on [^ ]*:(\d+)/.exec(started.log())?.[1] ?? 0) || undefined
-      if (started.sidecar.ports.mtls === undefined) throw new Error(`it does not listen yet: ${started.log()}`)
-      const { status, text } = await started.probe('/readyz')
-      if (status !== 200) throw new Error(`it is not ready: ${text}`)
-      return true
-    }, 60_000).catch((error: unknown) => {
+    const { child } = started
+    const hasEnded = () => child.exitCode !== null || child.signalCode !== null
+    try {
+      await eventually(async () => {
+        if (hasEnded()) return true
+        started.sidecar.ports.mtls ??= Number(/serving mTLS on [^ ]*:(\d+)/.exec(started.log())?.[1] ?? 0) || undefined
+        if (started.sidecar.ports.mtls === undefined) throw new Error(`it does not listen yet: ${started.log()}`)
+        const { status, text } = await started.probe('/readyz')
+        if (status !== 200) throw new Error(`it is not ready: ${text}`)
+        return true
+      }, 60_000)
+      if (hasEnded()) throw new Error(`ended with ${child.exitCode ?? child.signalCode}: ${started.log()}`)
+    } catch (error) {
       started.end()
       throw error
-    })
+    }
     return started
   }
 
