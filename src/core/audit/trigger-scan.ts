@@ -75,24 +75,28 @@ function automaton(words: readonly string[]): Uint16Array {
     found[state] = true
   }
 
+  // Shorter words first, so that the row to which one falls back is there when it is needed.
   const table = new Uint16Array(next.length << 7)
   const fallback = new Uint16Array(next.length)
   const queue: number[] = [0]
   for (let at = 0; at < queue.length; at++) {
     const state = queue[at] as number
-    for (let code = 0; code < 128; code++) {
-      const lower = code >= 0x41 && code <= 0x5a ? code + 0x20 : code
-      const to = next[state]?.get(lower)
-      const elsewhere = state === 0 ? 0 : (table[((fallback[state] as number) << 7) | code] as number)
-      if (to === undefined) {
-        table[(state << 7) | code] = elsewhere
-        continue
-      }
+    const row = state << 7
+    if (state !== 0) {
+      const from = (fallback[state] as number) << 7
+      table.copyWithin(row, from, from + 128)
+    }
+    for (const [code, to] of next[state] as Map<number, number>) {
+      const elsewhere = table[row | code] as number
       if (elsewhere === FOUND) found[to] = true
       else fallback[to] = elsewhere
-      table[(state << 7) | code] = found[to] ? FOUND : to
-      if (lower === code) queue.push(to)
+      table[row | code] = table[row | upperCase(code)] = found[to] ? FOUND : to
+      queue.push(to)
     }
   }
   return table
+}
+
+function upperCase(code: number): number {
+  return code >= 0x61 && code <= 0x7a ? code - 0x20 : code
 }
