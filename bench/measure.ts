@@ -53,21 +53,29 @@ export async function measureStreams(
   return { open, kibEach }
 }
 
-/** Asks until it answers 200; then the ms since `from`. */
+/**
+ * Asks until it answers 200; then the ms since `from`. Each question costs the process that is starting a few ms of its time:
+ * once it answers at all it is asked every 10 ms, on one connection (every 2 ms on new ones a start took a tenth longer).
+ */
 export async function untilReady(url: string, from: number, isOver: () => boolean): Promise<number> {
-  while (!(await answersOk(url))) {
+  const agent = new http.Agent({ keepAlive: true })
+  for (;;) {
+    const status = await statusOf(url, agent)
+    if (status === 200) break
     if (isOver() || performance.now() - from > 30_000) throw new Error(`${url} did not become ready`)
-    await sleep(2)
+    await sleep(status === undefined ? 2 : 10)
   }
+  agent.destroy()
   return performance.now() - from
 }
 
-function answersOk(url: string): Promise<boolean> {
+/** Undefined when nobody answers. */
+function statusOf(url: string, agent: http.Agent): Promise<number | undefined> {
   return new Promise(resolve => {
-    const request = http.get(url, { agent: false }, answer => {
+    const request = http.get(url, { agent }, answer => {
       answer.resume()
-      resolve(answer.statusCode === 200)
+      answer.on('end', () => resolve(answer.statusCode))
     })
-    request.on('error', () => resolve(false))
+    request.on('error', () => resolve(undefined))
   })
 }
