@@ -50,6 +50,11 @@ export class CliError extends Error {
   }
 }
 
+/** By its name, for in the bundle a command has a class of its own (`scripts/build.ts`). */
+export function isCliError(error: unknown): error is CliError {
+  return error instanceof Error && error.name === 'CliError'
+}
+
 /** Writes one line to stderr, in the form of all messages of this program. Line breaks and controls are made visible. */
 export function complain(io: Pick<CliIo, 'stderr'>, line: string): void {
   io.stderr.write(`mcp-sidecar: ${oneLine(line)}\n`)

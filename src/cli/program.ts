@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { version } from '../version.ts'
-import { CliError, type CliIo, complain, type ExitCode } from './io.ts'
+import { type CliIo, complain, type ExitCode, isCliError } from './io.ts'
 
 type Register = (program: Command, io: CliIo) => void
 
@@ -29,7 +29,7 @@ export async function runProgram(argv: readonly string[], io: CliIo): Promise<Ex
   } catch (error) {
     if (error instanceof CommanderError) {
       exit(error.exitCode === 0 ? 0 : 2)
-    } else if (error instanceof CliError) {
+    } else if (isCliError(error)) {
       for (const line of error.lines) complain(io, line)
       exit(error.exitCode)
     } else {
