@@ -73,6 +73,23 @@ test('of many messages under way their bytes are kept, and not what they are whe
   }
 })
 
+test('what was parsed for one step of a call is there for the whole of it, and stays for no longer', () => {
+  const args = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`x${i}`, i]))
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 't', arguments: args } })
+  const [one, other] = [body, body].map(text => {
+    const result = read(text)
+    if (!result.ok) throw new Error(result.error.refusal.reason)
+    return result.value.messages[0]!
+  })
+  const asked = one!.args
+  expect(one!.args).toBe(asked)
+  expect(one!.params?.['arguments']).toBe(asked)
+  expect(other!.args).toEqual(args)
+  // A message that held on to it, be it weakly, would have it survive every collection but the full ones.
+  expect(one!.args).not.toBe(asked)
+  expect(one!.args).toEqual(asked)
+})
+
 /** Bytes, after all that can go has gone. A turn of its own lets weak references go too. */
 async function heapInUse(): Promise<number> {
   await new Promise(setImmediate)

@@ -8,7 +8,7 @@ import { show } from './key-ledger.ts'
 import type { Message, Posted, RpcId } from './message.ts'
 import { isObject, KNOWN_METHODS, reachOf } from './objects.ts'
 import { mediaTypeProblem, type PostedHeaders } from './posted-headers.ts'
-import { DEEPEST, LARGE_BYTES, type Scan, scanStrict } from './strict-json.ts'
+import { DEEPEST, type Scan, scanStrict } from './strict-json.ts'
 
 export interface ReadLimits {
   readonly depth: number
@@ -28,8 +28,8 @@ export interface ReadRefusal {
  * Reads the body of a POST: what it asks, or why nobody should act on it. The bytes that were read are the bytes that
  * go on; nothing is serialised again.
  *
- * Of a body that is large or has many parts `args` and `params` are parsed when somebody asks, and may be parsed again for
- * the next one: parsed they can take twenty times their bytes, and calls can be many and slow.
+ * Of a body that is large or has many parts `args` and `params` are parsed when somebody asks, and again for the next one
+ * who does: parsed they can take twenty times their bytes, and calls can be many and slow.
  *
  * @param bytes    The whole body; must not change afterwards.
  * @param headers  From `readPostedHeaders`; its `problem` is refused here, with the id.
@@ -55,9 +55,9 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
   if (scan.isBatch && limits.batch === 0) {
     return refuse({ reason: 'message_batch_refused', detail: 'batches are not accepted (limits.batch)' }, undefined)
   }
-  const body = parse(bytes, scan)
+  const isLight = bytes.length <= LIGHT_BYTES && scan.parts <= FEW_PARTS
+  const body = isLight ? (JSON.parse(bytes.toString('utf8')) as JsonValue) : parse(bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
-  const isLight = bytes.length < LARGE_BYTES && scan.parts <= FEW_PARTS
   const read = readMessage(body, headers, isLight ? undefined : bytes, false)
   if (!read.ok) return refuse(read.error, idOf(bytes, scan))
   return ok({ bytes, messages: [read.value], isBatch: false })
@@ -67,7 +67,8 @@ const MOST_KEYS = 100_000
 /** Longest id that is taken; it comes back in answers, in the audit line and in tables of pending requests. */
 const LONGEST_ID = 1024
 const LONGEST_METHOD = 256
-/** Lists, objects and members of a body that may be kept in parsed form while its call is under way. */
+/** A body that may be kept in parsed form while its call is under way: its bytes, and its lists, objects and members. */
+const LIGHT_BYTES = 64 * 1024
 const FEW_PARTS = 100
 
 function bodyHeaderProblem(headers: PostedHeaders): Refusal | undefined {
@@ -217,27 +218,32 @@ function readMessage(
   return ok(withLazyParams(message, args !== undefined, lazyBytes))
 }
 
+/**
+ * What was parsed last for somebody who asked: one step of a call asks several times in a row. A reference of each message's
+ * own, weak as it is, would keep what it parsed until the next full collection, and have those come many times as often.
+ */
+let lastParsed: WeakRef<{ readonly bytes: Buffer; readonly params: JsonObject }> | undefined
+
+function paramsIn(bytes: Buffer): JsonObject {
+  const last = lastParsed?.deref()
+  if (last?.bytes === bytes) return last.params
+  const { params } = JSON.parse(bytes.toString('utf8')) as { params: JsonObject }
+  lastParsed = new WeakRef({ bytes, params })
+  return params
+}
+
 /** The same message with `params` and `args` parsed from the whole body when one of them is asked for. */
 function withLazyParams(message: Message, hasArgs: boolean, bytes: Buffer): Message {
   const hasParams = message.params !== undefined
-  let parsed: WeakRef<JsonObject> | undefined
-  const load = (): JsonObject => {
-    let params = parsed?.deref()
-    if (params === undefined) {
-      params = (JSON.parse(bytes.toString('utf8')) as { params: JsonObject }).params
-      parsed = new WeakRef(params)
-    }
-    return params
-  }
   // Taken apart, so that no copy of what was parsed stays behind the getters.
   const { params: _params, args: _args, ...rest } = message
   return {
     ...rest,
     get params() {
-      return hasParams ? load() : undefined
+      return hasParams ? paramsIn(bytes) : undefined
     },
     get args() {
-      return hasArgs ? (load()['arguments'] as JsonObject) : undefined
+      return hasArgs ? (paramsIn(bytes)['arguments'] as JsonObject) : undefined
     },
   }
 }

@@ -57,7 +57,7 @@ export function scanStrict(bytes: Buffer, limits: ScanLimits): Scan {
 }
 
 /** Values from this size on can be left out. */
-export const LARGE_BYTES = 2048
+const LARGE_BYTES = 2048
 /** How much of a run is looked at byte by byte before it is taken for a long one. */
 const SHORT_RUN = 16
 
