@@ -158,7 +158,8 @@ export class Wire implements AnswerParts {
     const chunk = Buffer.allocUnsafe(bytes)
     LANDING.copy(chunk, 0, 0, bytes)
     const now = performance.now()
-    if (ANSWERS.isLate(now)) {
+    // What nobody asked for is never held: the connection would be given to a call, and that would be its answer.
+    if (this.#call !== undefined && ANSWERS.isLate(now)) {
       this.#held = chunk
       ANSWERS.wait(this)
       return false

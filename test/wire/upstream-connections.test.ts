@@ -359,6 +359,35 @@ describe('answers that come at once and take long', () => {
   })
 })
 
+test('what a server sends unasked answers nobody, though it comes with answers that take long', async () => {
+  const [asked, others] = [new Set<net.Socket>(), new Set<net.Socket>()]
+  const { port } = await serve((socket, bytes) => {
+    others.add(socket.setNoDelay())
+    if (!String(bytes).startsWith('POST /slow')) return void socket.write(OK)
+    others.delete(socket)
+    if (asked.add(socket).size < 2) return
+    // All three are with the kernel before any is read.
+    for (const slow of asked) slow.write(OK)
+    for (const idle of others) idle.write(OK.replace('\r\n\r\nok', '\r\n\r\nNO'))
+    busy(2)
+  })
+  const busy = (ms: number): void => {
+    for (const until = performance.now() + ms; performance.now() < until; );
+  }
+  const upstream = upstreamAt(port)
+  await Promise.all([send(upstream), send(upstream), send(upstream)])
+  await eventually(() => upstream.idleConnections === 3)
+  const next: Promise<Result>[] = []
+  const slowly = (): void => {
+    busy(8)
+    atTurnsEnd.add(() => next.push(send(upstream)))
+  }
+  const slow = () => send(upstream, 5000, undefined, '/slow', undefined, slowly)
+  await Promise.all([slow(), slow()])
+  await eventually(() => next.length === 2)
+  for (const { body, failure } of await Promise.all(next)) expect([body, failure]).toEqual(['ok', undefined])
+})
+
 test('connections are counted back to nothing', async () => {
   const { port } = await serve(socket => socket.write(OK.replace('200 OK', '200 OK\r\nConnection: close')))
   const upstream = upstreamAt(port)
