@@ -133,7 +133,7 @@ export class Wire implements AnswerParts {
 
   head(status: number, headers: string[], bodyLength: number | undefined): void {
     // Refusals are what servers send before they read; and what is still in our own queue nobody has read.
-    this.#mayHaveLeftBody = this.#hasBody && (status >= 400 || this.#socket.writableLength > 0)
+    this.#mayHaveLeftBody ||= this.#hasBody && (status >= 400 || this.#socket.writableLength > 0)
     this.#call?.head(status, headers, bodyLength)
   }
 
@@ -161,6 +161,8 @@ export class Wire implements AnswerParts {
     // What nobody asked for is never held: the connection would be given to a call, and that would be its answer.
     if (this.#call !== undefined && ANSWERS.isLate(now)) {
       this.#held = chunk
+      // As it is now: the kernel may take the rest of the body before this has its turn.
+      if (this.#socket.writableLength > 0) this.#mayHaveLeftBody = true
       ANSWERS.wait(this)
       return false
     }

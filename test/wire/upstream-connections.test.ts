@@ -357,6 +357,27 @@ describe('answers that come at once and take long', () => {
     const results = await Promise.all(Array.from({ length: CROWD }, () => sendSlowly(upstream, body)))
     for (const { status, body: answer } of results) expect([status, answer]).toEqual([200, 'ok'])
   })
+
+  test('a connection that had not taken all of the body when its answer came is not used again', async () => {
+    const begun = new Map<net.Socket, string>()
+    const { port } = await serve((socket, bytes) => {
+      const before = begun.get(socket)
+      begun.set(socket, before ?? '')
+      // What is left of a body is the beginning of the next request, as it sees it.
+      if (before !== undefined) return void (bytes.includes('POST ') && socket.write(OK.replace('200 OK', '400 Bad')))
+      socket.pause()
+      if (begun.size !== CROWD) return
+      for (const each of begun.keys()) {
+        each.write(OK)
+        each.resume()
+      }
+    })
+    const upstream = upstreamAt(port)
+    const body = Buffer.alloc(6 * 2 ** 20)
+    const results = await Promise.all(Array.from({ length: CROWD }, () => sendSlowly(upstream, body)))
+    for (const { status } of results) expect(status).toBe(200)
+    expect(upstream.openConnections).toBe(0)
+  })
 })
 
 test('what a server sends unasked answers nobody, though it comes with answers that take long', async () => {
