@@ -77,5 +77,6 @@ function statusOf(url: string, agent: http.Agent): Promise<number | undefined> {
       answer.on('end', () => resolve(answer.statusCode))
     })
     request.on('error', () => resolve(undefined))
+    request.on('close', () => resolve(undefined))
   })
 }

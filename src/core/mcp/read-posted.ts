@@ -28,8 +28,8 @@ export interface ReadRefusal {
  * Reads the body of a POST: what it asks, or why nobody should act on it. The bytes that were read are the bytes that
  * go on; nothing is serialised again.
  *
- * Of a body that is large or has many parts `args` and `params` are parsed when somebody asks, and again for the next one
- * who does: parsed they can take twenty times their bytes, and calls can be many and slow.
+ * Of a body that has many parts `args` and `params` are parsed when somebody asks, and again for the next one who does:
+ * parsed they can take twenty times their bytes, and calls can be many and slow. What has few takes twice its bytes at most.
  *
  * @param bytes    The whole body; must not change afterwards.
  * @param headers  From `readPostedHeaders`; its `problem` is refused here, with the id.
@@ -55,7 +55,7 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
   if (scan.isBatch && limits.batch === 0) {
     return refuse({ reason: 'message_batch_refused', detail: 'batches are not accepted (limits.batch)' }, undefined)
   }
-  const isLight = bytes.length <= LIGHT_BYTES && scan.parts <= FEW_PARTS
+  const isLight = scan.parts <= FEW_PARTS
   const body = isLight ? (JSON.parse(bytes.toString('utf8')) as JsonValue) : parse(bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
   const read = readMessage(body, headers, isLight ? undefined : bytes, false)
@@ -67,8 +67,7 @@ const MOST_KEYS = 100_000
 /** Longest id that is taken; it comes back in answers, in the audit line and in tables of pending requests. */
 const LONGEST_ID = 1024
 const LONGEST_METHOD = 256
-/** A body that may be kept in parsed form while its call is under way: its bytes, and its lists, objects and members. */
-const LIGHT_BYTES = 64 * 1024
+/** Lists, objects and members of a body that may be kept in parsed form while its call is under way. */
 const FEW_PARTS = 100
 
 function bodyHeaderProblem(headers: PostedHeaders): Refusal | undefined {
