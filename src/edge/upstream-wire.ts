@@ -153,7 +153,7 @@ export class Wire implements AnswerParts {
     if (this.#call === undefined) this.#rest(performance.now())
   }
 
-  /** @returns whether more may be read: false while the client is slower than the server. */
+  /** @returns whether more may be read: false while the client is slower than the server, and while this waits. */
   #onLanded(bytes: number): boolean {
     const chunk = Buffer.allocUnsafe(bytes)
     LANDING.copy(chunk, 0, 0, bytes)
