@@ -66,7 +66,8 @@ export class Call implements UpstreamCall {
   }
 
   resume(): void {
-    if (!this.paused) return
+    // Once it is over the connection is another call's.
+    if (!this.paused || this.over) return
     this.paused = false
     this.deadlineMono = performance.now() + this.idleMs
     this.wire?.resume()

@@ -195,8 +195,12 @@ export class Wire implements AnswerParts {
     // A head that drips does not count as an answer.
     if (call.answered) call.deadlineMono = now + call.idleMs
     if (this.#call === undefined) {
-      if (!this.#reader.keepAlive || call.paused || this.#mayHaveLeftBody) this.destroy()
-      else this.#rest(now)
+      if (!this.#reader.keepAlive || this.#mayHaveLeftBody) this.destroy()
+      else {
+        // Of a slow client's answer the end may wait on our side; the server's side is free.
+        if (call.paused) this.#socket.resume()
+        this.#rest(now)
+      }
     }
   }
 

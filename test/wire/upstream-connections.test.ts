@@ -409,6 +409,55 @@ test('what a server sends unasked answers nobody, though it comes with answers t
   for (const { body, failure } of await Promise.all(next)) expect([body, failure]).toEqual(['ok', undefined])
 })
 
+test('an answer that its client takes slowly does not cost the connection, with which its call has nothing more to do then', async () => {
+  const bytes = 400_000
+  const { port, accepted } = await serve(socket =>
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${bytes}\r\n\r\n${'a'.repeat(bytes)}`),
+  )
+  const upstream = upstreamAt(port)
+  const first = takenSlowly(upstream)
+  while (first.seen.bytes < bytes) {
+    first.call.resume()
+    await sleep(1)
+  }
+  expect(first.seen.isOver).toBe(true)
+  const second = takenSlowly(upstream)
+  await eventually(() => second.seen.bytes > 0)
+  const before = second.seen.bytes
+  first.call.resume()
+  await sleep(50)
+  expect(second.seen.bytes).toBe(before)
+  expect(before).toBeLessThan(bytes)
+  while (!second.seen.isOver) {
+    second.call.resume()
+    await sleep(1)
+  }
+  expect(second.seen.bytes).toBe(bytes)
+  expect(accepted()).toBe(1)
+})
+
+/** A call whose client asks for a pause at each piece. */
+function takenSlowly(upstream: Http1Upstream): { call: UpstreamCall; seen: { bytes: number; isOver: boolean } } {
+  const seen = { bytes: 0, isOver: false }
+  const call = upstream.send(
+    { method: 'GET', path: '/mcp', headers: [], body: undefined, firstByteMs: 5000, idleMs: 5000 },
+    {
+      head: () => {},
+      data: chunk => {
+        seen.bytes += chunk.length
+        return false
+      },
+      end: () => {
+        seen.isOver = true
+      },
+      fail: failure => {
+        throw new Error(failure.detail)
+      },
+    },
+  )
+  return { call, seen }
+}
+
 test('connections are counted back to nothing', async () => {
   const { port } = await serve(socket => socket.write(OK.replace('200 OK', '200 OK\r\nConnection: close')))
   const upstream = upstreamAt(port)
