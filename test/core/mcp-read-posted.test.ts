@@ -124,6 +124,38 @@ describe('large values', () => {
     })
   })
 
+  test('among them long texts, however they are written', () => {
+    const piece = fc.constantFrom(
+      'a',
+      '\\n',
+      '\\\\',
+      '\\"',
+      '\\u00e9',
+      'é',
+      '€',
+      '😀',
+      '\\ud83d\\ude00',
+      '\\ud83d',
+      '\\/',
+      '\\u005c',
+    )
+    const pieces = fc.array(piece, { minLength: 1, maxLength: 9 })
+    const name = fc.constantFrom('text', '', '0', 'constructor', 'ä', '\\u0061')
+    fc.assert(
+      fc.property(pieces, pieces, fc.integer({ min: 0, max: 12 }), name, (start, again, shift, named) => {
+        const long =
+          'x'.repeat(shift) + start.join('') + again.join('').repeat(Math.ceil(80_000 / again.join('').length))
+        const text = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"store","arguments":{"empty":"","${named}":"${long}","b":[1]}}}`
+        const posted = read(text)
+        if (!posted.ok) throw new Error(posted.error.refusal.detail)
+        const message = posted.value.messages[0]!
+        expect(JSON.stringify(message.params)).toBe(JSON.stringify(JSON.parse(text).params))
+        expect(Object.entries(message.args!)).toEqual(Object.entries(JSON.parse(text).params.arguments))
+      }),
+      { numRuns: 200 },
+    )
+  })
+
   test('are no place to hide a repeated name', () => {
     const text = JSON.stringify(body).replace('"list":', '"text":1,"list":')
     expect(read(text)).toMatchObject({ error: { refusal: { reason: 'message_ambiguous' } } })

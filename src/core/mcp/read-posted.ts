@@ -5,6 +5,7 @@ import { err, ok, type Result } from '../result.ts'
 import { CLIENT_INFO_KEY, hasModernClaim, headerMismatch, isModern, isRemoved, readEra } from './era.ts'
 import { foldName, LONGEST_FOLDED } from './fold.ts'
 import { show } from './key-ledger.ts'
+import { withLongTexts } from './long-texts.ts'
 import type { Message, Posted, RpcId } from './message.ts'
 import { isObject, KNOWN_METHODS, reachOf } from './objects.ts'
 import { mediaTypeProblem, type PostedHeaders } from './posted-headers.ts'
@@ -56,7 +57,7 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
     return refuse({ reason: 'message_batch_refused', detail: 'batches are not accepted (limits.batch)' }, undefined)
   }
   const isLight = scan.parts <= FEW_PARTS
-  const body = isLight ? (JSON.parse(bytes.toString('utf8')) as JsonValue) : parse(bytes, scan)
+  const body = isLight ? parseLight(bytes, scan.texts) : parse(bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
   const read = readMessage(body, headers, isLight ? undefined : bytes, false)
   if (!read.ok) return refuse(read.error, idOf(bytes, scan))
@@ -111,6 +112,20 @@ function parse(bytes: Buffer, scan: Scan): JsonValue {
     from = scan.large[i + 1]!
   }
   return JSON.parse(text + bytes.toString('utf8', from)) as JsonValue
+}
+
+/** The body, with the long texts among its arguments left where they are. */
+function parseLight(bytes: Buffer, texts: readonly number[]): JsonValue {
+  if (texts.length === 0) return JSON.parse(bytes.toString('utf8')) as JsonValue
+  let text = ''
+  let from = 0
+  for (let i = 0; i < texts.length; i += 4) {
+    text += `${bytes.toString('utf8', from, texts[i + 2])}""`
+    from = texts[i + 3]!
+  }
+  const body = JSON.parse(text + bytes.toString('utf8', from)) as { params: { arguments: JsonObject } }
+  body.params.arguments = withLongTexts(body.params.arguments, bytes, texts)
+  return body
 }
 
 function readBatch(

@@ -38,6 +38,8 @@ export interface Scan {
   readonly idEnd: number
   /** `[start, end, …]` of large values that can be left out when the message around them is read. */
   readonly large: readonly number[]
+  /** `[start of the name, its end, start of the value, its end, …]` of long texts among the arguments themselves. */
+  readonly texts: readonly number[]
   /** Lists, objects and members of the body: what makes it larger when it is parsed. */
   readonly parts: number
   /** The body is an array. */
@@ -58,6 +60,8 @@ export function scanStrict(bytes: Buffer, limits: ScanLimits): Scan {
 
 /** Values from this size on can be left out. */
 const LARGE_BYTES = 2048
+/** Texts from this size on are not made before somebody asks. */
+const LONG_TEXT = 8192
 /** How much of a run is looked at byte by byte before it is taken for a long one. */
 const SHORT_RUN = 16
 
@@ -77,6 +81,7 @@ class Walk implements Scan {
   idStart = -1
   idEnd = -1
   readonly large: number[] = []
+  readonly texts: number[] = []
   private ids = 0
   private keys = 0
   private containers = 0
@@ -141,8 +146,10 @@ class Walk implements Scan {
     if (bytes[pos] !== 0x7d) {
       for (;;) {
         if (bytes[pos] !== 0x22) return this.unexpected(pos)
+        const nameAt = pos
         pos = this.name(pos + 1, where)
         if (pos < 0) return -1
+        const nameEnd = pos
         if (bytes[pos] !== 0x3a) {
           pos = skipSpace(bytes, pos)
           if (bytes[pos] !== 0x3a) return this.unexpected(pos)
@@ -154,6 +161,7 @@ class Walk implements Scan {
         pos = this.value(pos, this.inner)
         if (pos < 0) return -1
         if ((note & (IS_ID | MAY_BE_LARGE)) !== 0) this.noteValue(note, from, pos)
+        else if (where === zone.arguments && pos - from >= LONG_TEXT) this.noteText(nameAt, nameEnd, from, pos)
         let c = bytes[pos]!
         if (c <= 0x20) {
           pos = skipSpace(bytes, pos)
@@ -290,6 +298,10 @@ class Walk implements Scan {
       this.idEnd = end
       if (isOddInteger(this.bytes, start, end)) this.ambiguous('an id that is no plain integer')
     } else if (end - start >= LARGE_BYTES && !this.isBatch) this.large.push(start, end)
+  }
+
+  private noteText(nameAt: number, nameEnd: number, start: number, end: number): void {
+    if (this.bytes[start] === 0x22 && !this.isBatch) this.texts.push(nameAt, nameEnd, start, end)
   }
 
   /** The rest of a string, to behind the closing quote. */

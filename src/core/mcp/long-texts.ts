@@ -1,0 +1,71 @@
+import type { JsonObject, JsonValue } from '../json.ts'
+
+/**
+ * Arguments whose long texts are made from the bytes when they are asked for.
+ *
+ * A text takes its bytes once more in the heap, and as much again while it is parsed; few ask for one, and while calls
+ * wait for their server the collector would move them all. (It is a proxy because V8 keeps getters of each call's own
+ * until the next full collection.)
+ *
+ * @param args   Has `""` in their place.
+ * @param texts  `[start of the name, its end, start of the value, its end, …]` in `bytes`, quotes included.
+ */
+export function withLongTexts(args: JsonObject, bytes: Buffer, texts: readonly number[]): JsonObject {
+  return new Proxy(args, new LongTexts(bytes, texts))
+}
+
+class LongTexts implements ProxyHandler<JsonObject> {
+  readonly #bytes: Buffer
+  readonly #texts: readonly number[]
+
+  constructor(bytes: Buffer, texts: readonly number[]) {
+    this.#bytes = bytes
+    this.#texts = texts
+  }
+
+  get(args: JsonObject, name: string): JsonValue | undefined {
+    const value = args[name]
+    if (value !== '') return value
+    const texts = this.#texts
+    for (let i = 0; i < texts.length; i += 4) {
+      if (textAt(this.#bytes, texts[i]!, texts[i + 1]!) === name) {
+        return textAt(this.#bytes, texts[i + 2]!, texts[i + 3]!)
+      }
+    }
+    return value
+  }
+}
+
+/**
+ * A JSON string as a text. What `JSON.parse` reads from 100 KiB or more V8 puts among the old, where it stays until the
+ * next full collection; so long ones are read in pieces.
+ */
+function textAt(bytes: Buffer, start: number, end: number): string {
+  const inner = bytes.subarray(start + 1, end - 1)
+  if (!inner.includes(BACKSLASH)) return inner.toString()
+  let text = ''
+  for (let from = 0; from < inner.length; ) {
+    const to = from + PIECE < inner.length ? pieceEnd(inner, from + PIECE) : inner.length
+    text += JSON.parse(`"${inner.toString('utf8', from, to)}"`) as string
+    from = to
+  }
+  return text
+}
+
+/** The end of a piece that is cut at `at` or a little before, in front of an escape or a character. */
+function pieceEnd(inner: Buffer, at: number): number {
+  while ((inner[at]! & 0xc0) === 0x80) at--
+  const escape = inner.lastIndexOf(BACKSLASH, at - 1)
+  if (escape < at - LONGEST_ESCAPE + 1) return at
+  // A backslash that follows an odd number of others is the second half of an escape.
+  let first = escape
+  while (inner[first - 1] === BACKSLASH) first--
+  const opening = (escape - first) % 2 === 0 ? escape : escape - 1
+  const length = inner[opening + 1] === 0x75 ? LONGEST_ESCAPE : 2
+  return opening + length > at ? opening : at
+}
+
+const PIECE = 32 * 1024
+const BACKSLASH = 0x5c
+/** `\u00e9` */
+const LONGEST_ESCAPE = 6
