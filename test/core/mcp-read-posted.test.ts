@@ -147,7 +147,7 @@ describe('large values', () => {
           'x'.repeat(shift) + start.join('') + again.join('').repeat(Math.ceil(80_000 / again.join('').length))
         const text = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"store","arguments":{"empty":"","${named}":"${long}","b":[1]}}}`
         const posted = read(text)
-        if (!posted.ok) throw new Error(posted.error.refusal.detail)
+        if (!posted.ok) throw new Error(posted.error.refusal.reason)
         const message = posted.value.messages[0]!
         expect(JSON.stringify(message.params)).toBe(JSON.stringify(JSON.parse(text).params))
         expect(Object.entries(message.args!)).toEqual(Object.entries(JSON.parse(text).params.arguments))
