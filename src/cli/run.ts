@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { settleHeap, tuneHeap } from '../edge/heap.ts'
+import { optimizeSoon, settleHeap, tuneHeap } from '../edge/heap.ts'
 import { type Sidecar, StartError, startSidecar } from '../sidecar.ts'
 import { version } from '../version.ts'
 import { addConfigOption, type ConfigFlags, configPath } from './config-file.ts'
@@ -35,6 +35,7 @@ export function registerRun(program: Command, io: CliIo): void {
       ]
       try {
         sidecar = await Promise.race([start(configPath(flags, io), io), ended.promise.then(() => undefined)])
+        optimizeSoon()
         if (early !== undefined && sidecar !== undefined) stop(early)()
         else if (sidecar !== undefined) settling = settleIfUntouched(sidecar)
         await ended.promise

@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /**
- * Fits V8 to a proxy; to be called before the first call is served.
+ * Fits V8 to a proxy; to be called before anything else is done.
  *
  * What it makes lives as long as one call. V8 takes objects that were alive in a few collections for long-lived ones and
  * begins to make them among the old, where each keeps alive all that it refers to until the next full collection.
@@ -10,8 +10,7 @@ import { runInNewContext } from 'node:vm'
  * `--trace-gc`).
  *
  * Of V8's two optimising compilers the quicker one, Maglev, is left out. What serves calls is soon compiled by the other
- * in any case; both at once take 20 to 30 MiB under load, outside of the heap, that malloc seldom gives back. That other
- * one is asked after 700 invocations instead of 3,000, or a quiet pod would run slow code for hours.
+ * in any case; both at once take 20 to 30 MiB under load, outside of the heap, that malloc seldom gives back.
  *
  * A collection of the young is done by the thread that is there: what is alive is so little that waking others to help
  * costs more than they do.
@@ -24,8 +23,15 @@ export function tuneHeap(): void {
   Buffer.poolSize = 8 * 1024
   setFlagsFromString('--no-allocation-site-pretenuring')
   setFlagsFromString('--no-maglev')
-  setFlagsFromString('--invocation-count-for-turbofan=700')
   setFlagsFromString('--no-parallel-scavenge')
+}
+
+/**
+ * Has V8 optimise what was called 700 times instead of 3,000, or a quiet pod would run slow code for hours; to be called
+ * when everything is up. Earlier it would optimise what reads the configuration, which is done with that.
+ */
+export function optimizeSoon(): void {
+  setFlagsFromString('--invocation-count-for-turbofan=700')
 }
 
 /**
