@@ -100,7 +100,7 @@ async function main(): Promise<void> {
       config['limits'] = { connections: 1000 }
       config['drain'] = { lameDuck: '0s', grace: '3s' }
     },
-    { NODE_OPTIONS: '--max-old-space-size=128 --max-semi-space-size=4', ...imageMalloc() },
+    { NODE_OPTIONS: '--max-old-space-size=128 --max-semi-space-size=4 --v8-pool-size=1', ...imageMalloc() },
   )
   const pki = await testPki()
   const target = { port: sidecar.port, ca: pki.ca.cert, gateway: pki.gateway.tls, stranger: pki.stranger.tls }

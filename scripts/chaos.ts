@@ -31,7 +31,7 @@ import { freePort, MisbehavingServer } from './chaos/server.ts'
  */
 const { values } = parseArgs({ options: { short: { type: 'boolean', default: false }, keep: { type: 'string' } } })
 /** What the image sets. */
-const HEAP = '--max-old-space-size=128 --max-semi-space-size=4'
+const HEAP = '--max-old-space-size=128 --max-semi-space-size=4 --v8-pool-size=1'
 const scale = values.short ? 1 : 4
 const dir = temporaryFolder('mcp-sidecar-chaos-')
 const seenFile = join(dir, 'upstream-saw')

@@ -106,7 +106,7 @@ export async function startSidecar(
 }
 
 /** What the image sets, for a container of 128 MiB. */
-const IMAGE_FLAGS = ['--max-semi-space-size=4', '--max-old-space-size=64']
+const IMAGE_FLAGS = ['--max-semi-space-size=4', '--max-old-space-size=64', '--v8-pool-size=1']
 
 const LUA_MODULE = '/usr/lib/nginx/modules/ngx_http_lua_module.so'
 
