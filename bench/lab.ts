@@ -1,5 +1,16 @@
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
@@ -107,6 +118,24 @@ export function machineTicks(): { readonly all: number; readonly stolen: number 
   // user, nice, system, idle, iowait, irq, softirq, steal; what guests take is part of the first two (proc(5)).
   const ticks = line.trim().split(/ +/).slice(1, 9).map(Number)
   return { all: ticks.reduce((sum, one) => sum + one, 0), stolen: ticks[7] ?? 0 }
+}
+
+/**
+ * Keeps the cores from going to sleep until `close` is called, as benches of latency do: to wake one takes a virtual machine
+ * up to some milliseconds, and each process that a call goes through waits for that anew.
+ *
+ * @returns undefined where this process may not ask for it.
+ * @source  https://docs.kernel.org/power/pm_qos_interface.html
+ */
+export function keepCoresAwake(): { close(): void } | undefined {
+  try {
+    const fd = openSync('/dev/cpu_dma_latency', constants.O_WRONLY)
+    // µs that waking may take, for as long as the file is open.
+    writeSync(fd, Buffer.alloc(4))
+    return { close: () => closeSync(fd) }
+  } catch {
+    return undefined
+  }
 }
 
 /** Anonymous memory that is resident (`RssAnon`), of a process and its children, KiB. */

@@ -27,6 +27,8 @@ export interface TurnOrder {
   readonly ms: number
   /** Calls a second in all, at random times; absent: as many as it takes. */
   readonly rate?: number | undefined
+  /** How long calls are made before it, whose latencies do not count: the peer has slept while others had their turns. */
+  readonly leadMs?: number | undefined
 }
 
 export interface TurnResult {
@@ -105,9 +107,10 @@ async function openLane(connect: Connect, options: LoadOptions, body: Buffer): P
   return lane
 }
 
-async function turn(lanes: readonly Lane[], { ms, rate }: TurnOrder): Promise<TurnResult> {
-  const tally = new Tally()
-  await (rate === undefined ? asFastAsItGoes(lanes, ms, tally) : atRandom(lanes, ms, rate, tally))
+async function turn(lanes: readonly Lane[], { ms, rate, leadMs = 0 }: TurnOrder): Promise<TurnResult> {
+  const tally = new Tally(leadMs)
+  const wholeMs = leadMs + ms
+  await (rate === undefined ? asFastAsItGoes(lanes, wholeMs, tally) : atRandom(lanes, wholeMs, rate, tally))
   return tally.result()
 }
 
@@ -165,11 +168,18 @@ function atRandom(lanes: readonly Lane[], ms: number, rate: number, tally: Tally
 
 class Tally {
   readonly #start = performance.now()
+  readonly #countsFrom: number
   readonly #latencies: number[] = []
+  #calls = 0
   #errors = 0
 
+  constructor(leadMs: number) {
+    this.#countsFrom = this.#start + leadMs
+  }
+
   note(from: number, isGood: boolean): void {
-    this.#latencies.push((performance.now() - from) * 1000)
+    this.#calls += 1
+    if (from >= this.#countsFrom) this.#latencies.push((performance.now() - from) * 1000)
     if (!isGood) this.#errors += 1
   }
 
@@ -177,7 +187,7 @@ class Tally {
     const seconds = (performance.now() - this.#start) / 1000
     const latencies = this.#latencies.sort((a, b) => a - b)
     const at = (q: number): number => Math.round(latencies[Math.floor(latencies.length * q)] ?? 0)
-    return { calls: latencies.length, errors: this.#errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+    return { calls: this.#calls, errors: this.#errors, seconds, p50: at(0.5), p99: at(0.99), p999: at(0.999) }
   }
 }
 

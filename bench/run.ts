@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { anonymousKib, freePort, Lab, machineTicks, median, type Pki, sleep } from './lab.ts'
+import { anonymousKib, freePort, keepCoresAwake, Lab, machineTicks, median, type Pki, sleep } from './lab.ts'
 import type { TurnOrder } from './load.ts'
 import { measureHandshakes, measureStreams } from './measure.ts'
 import { PEERS, type Peer, type PeerName, type PeerSetting, startPeer, startSidecar } from './peers/start.ts'
@@ -34,6 +34,9 @@ const { values } = parseArgs({
 const turns = Number(values.turns)
 const ms = Number(values.ms)
 const connections = Number(values.connections)
+
+/** So long a process that has slept takes, at most, until its code and data are near the core again. */
+const LEAD_MS = 100
 
 /** What V8 has compiled for each protocol; another size of bodies and more connections bring little that is new. */
 const warm = new Set<boolean>()
@@ -149,12 +152,14 @@ function cpuTable(title: string, runners: readonly Runner[], samples: Samples): 
 
 async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Promise<Table> {
   const runners = await runnersOf(peers, pki, { connections, bodyBytes: 200, isHttp2: false })
-  const samples = await measure(runners, { ms: 2 * ms, rate })
+  const awake = keepCoresAwake()
+  const samples = await measure(runners, { ms: 2 * ms, rate, leadMs: LEAD_MS })
+  awake?.close()
   const floor = named(runners, 'floor')
   const fields = ['p50', 'p99', 'p999'] as const
   return {
     title: `Latency at ${rate.toFixed(0)} calls/s${values.rate === undefined ? ', half of what the slowest takes' : ''}`,
-    about: `In µs, and what is added to the floor: medians of ${turns} turns of ${2 * ms} ms, and of the turns’ differences. Last, the p99 of those turns alone from which the hypervisor took no CPU time, and their number.`,
+    about: `In µs, and what is added to the floor: medians of ${turns} turns of ${2 * ms} ms, each after ${LEAD_MS} ms that do not count, and of the turns’ differences. ${awake === undefined ? 'The cores may go to sleep between calls' : 'The cores are kept awake'}. Last, the p99 of those turns alone from which the hypervisor took no CPU time, and their number.`,
     head: ['peer', 'p50', 'p99', 'p99.9', 'added p50', 'added p99', 'added p99.9', 'p99 undisturbed'],
     rows: runners.map(one => [
       one.peer.name,
