@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { errorBody } from '../../src/core/mcp/error-body.ts'
 import { decodeHeaderValue, mediaTypeProblem, readPostedHeaders } from '../../src/core/mcp/posted-headers.ts'
 import { readPosted } from '../../src/core/mcp/read-posted.ts'
@@ -154,6 +154,17 @@ describe('large values', () => {
       }),
       { numRuns: 200 },
     )
+  })
+
+  test('among them long texts, each made once for all the rules that look at it', () => {
+    const args = { a: 'x'.repeat(9000), b: 'y'.repeat(9000) }
+    const bytes = Buffer.from(JSON.stringify({ ...body, params: { name: 'store', arguments: args } }))
+    const posted = readPosted(bytes, JSON_HEADERS, LIMITS)
+    const taken = vi.spyOn(bytes, 'subarray')
+    const seen = posted.ok ? posted.value.messages[0]!.args! : {}
+    for (let rule = 0; rule < 100; rule++) expect({ ...seen }).toEqual(args)
+    // Two names and two values.
+    expect(taken).toHaveBeenCalledTimes(4)
   })
 
   test('are no place to hide a repeated name', () => {

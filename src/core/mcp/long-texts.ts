@@ -25,14 +25,40 @@ class LongTexts implements ProxyHandler<JsonObject> {
 
   get(args: JsonObject, name: string): JsonValue | undefined {
     const value = args[name]
-    if (value !== '') return value
-    const texts = this.#texts
-    for (let i = 0; i < texts.length; i += 4) {
-      if (textAt(this.#bytes, texts[i]!, texts[i + 1]!) === name) {
-        return textAt(this.#bytes, texts[i + 2]!, texts[i + 3]!)
-      }
+    return value === '' ? (this.#made().get(name)?.text() ?? value) : value
+  }
+
+  #made(): Map<string, LongText> {
+    const made = lastMade?.deref()
+    if (made?.bytes === this.#bytes) return made.texts
+    const texts = new Map<string, LongText>()
+    for (let i = 0; i < this.#texts.length; i += 4) {
+      const [nameAt, nameEnd, start, end] = this.#texts.slice(i, i + 4) as [number, number, number, number]
+      texts.set(textAt(this.#bytes, nameAt, nameEnd), new LongText(this.#bytes, start, end))
     }
-    return value
+    lastMade = new WeakRef({ bytes: this.#bytes, texts })
+    return texts
+  }
+}
+
+/** Those of the call that was asked last: a policy can ask once for each of its rules. */
+let lastMade: WeakRef<{ readonly bytes: Buffer; readonly texts: Map<string, LongText> }> | undefined
+
+class LongText {
+  readonly #bytes: Buffer
+  readonly #start: number
+  readonly #end: number
+  #text: string | undefined
+
+  constructor(bytes: Buffer, start: number, end: number) {
+    this.#bytes = bytes
+    this.#start = start
+    this.#end = end
+  }
+
+  text(): string {
+    this.#text ??= textAt(this.#bytes, this.#start, this.#end)
+    return this.#text
   }
 }
 
@@ -45,21 +71,22 @@ function textAt(bytes: Buffer, start: number, end: number): string {
   if (!inner.includes(BACKSLASH)) return inner.toString()
   let text = ''
   for (let from = 0; from < inner.length; ) {
-    const to = from + PIECE < inner.length ? pieceEnd(inner, from + PIECE) : inner.length
+    const to = from + PIECE < inner.length ? pieceEnd(inner, from, from + PIECE) : inner.length
     text += JSON.parse(`"${inner.toString('utf8', from, to)}"`) as string
     from = to
   }
   return text
 }
 
-/** The end of a piece that is cut at `at` or a little before, in front of an escape or a character. */
-function pieceEnd(inner: Buffer, at: number): number {
+/** The end of a piece that begins at `from` and is cut at `at` or a little before, in front of an escape or a character. */
+function pieceEnd(inner: Buffer, from: number, at: number): number {
   while ((inner[at]! & 0xc0) === 0x80) at--
-  const escape = inner.lastIndexOf(BACKSLASH, at - 1)
-  if (escape < at - LONGEST_ESCAPE + 1) return at
+  let escape = at - 1
+  while (escape > at - LONGEST_ESCAPE && inner[escape] !== BACKSLASH) escape--
+  if (inner[escape] !== BACKSLASH) return at
   // A backslash that follows an odd number of others is the second half of an escape.
   let first = escape
-  while (inner[first - 1] === BACKSLASH) first--
+  while (first > from && inner[first - 1] === BACKSLASH) first--
   const opening = (escape - first) % 2 === 0 ? escape : escape - 1
   const length = inner[opening + 1] === 0x75 ? LONGEST_ESCAPE : 2
   return opening + length > at ? opening : at
