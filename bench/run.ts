@@ -153,8 +153,8 @@ function cpuTable(title: string, runners: readonly Runner[], samples: Samples): 
 async function latencyTable(peers: readonly Peer[], pki: Pki, rate: number): Promise<Table> {
   const runners = await runnersOf(peers, pki, { connections, bodyBytes: 200, isHttp2: false })
   const awake = keepCoresAwake()
-  const samples = await measure(runners, { ms: 2 * ms, rate, leadMs: LEAD_MS })
-  awake?.close()
+  // Closed also when a peer ends the turns: the tables behind this one are of cores that sleep as they like.
+  const samples = await measure(runners, { ms: 2 * ms, rate, leadMs: LEAD_MS }).finally(() => awake?.close())
   const floor = named(runners, 'floor')
   const fields = ['p50', 'p99', 'p999'] as const
   return {

@@ -1,4 +1,5 @@
 import type { JsonObject, JsonValue } from '../json.ts'
+import type { Scan } from './strict-json.ts'
 
 /**
  * Arguments whose long texts are made from the bytes when they are asked for.
@@ -7,20 +8,22 @@ import type { JsonObject, JsonValue } from '../json.ts'
  * wait for their server the collector would move them all. (It is a proxy because V8 keeps getters of each call's own
  * until the next full collection.)
  *
- * @param args   Has `""` in their place.
- * @param texts  `[start of the name, its end, start of the value, its end, …]` in `bytes`, quotes included.
+ * @param args  Has `""` in their place.
+ * @param scan  Says where they are in `bytes`.
  */
-export function withLongTexts(args: JsonObject, bytes: Buffer, texts: readonly number[]): JsonObject {
-  return new Proxy(args, new LongTexts(bytes, texts))
+export function withLongTexts(args: JsonObject, bytes: Buffer, scan: Pick<Scan, 'texts' | 'textNames'>): JsonObject {
+  return new Proxy(args, new LongTexts(bytes, scan.texts, scan.textNames))
 }
 
 class LongTexts implements ProxyHandler<JsonObject> {
   readonly #bytes: Buffer
   readonly #texts: readonly number[]
+  readonly #names: readonly number[]
 
-  constructor(bytes: Buffer, texts: readonly number[]) {
+  constructor(bytes: Buffer, texts: readonly number[], names: readonly number[]) {
     this.#bytes = bytes
     this.#texts = texts
+    this.#names = names
   }
 
   get(args: JsonObject, name: string): JsonValue | undefined {
@@ -32,9 +35,9 @@ class LongTexts implements ProxyHandler<JsonObject> {
     const made = lastMade?.deref()
     if (made?.bytes === this.#bytes) return made.texts
     const texts = new Map<string, LongText>()
-    for (let i = 0; i < this.#texts.length; i += 4) {
-      const [nameAt, nameEnd, start, end] = this.#texts.slice(i, i + 4) as [number, number, number, number]
-      texts.set(textAt(this.#bytes, nameAt, nameEnd), new LongText(this.#bytes, start, end))
+    for (let i = 0; i < this.#texts.length; i += 2) {
+      const name = textAt(this.#bytes, this.#names[i]!, this.#names[i + 1]!)
+      texts.set(name, new LongText(this.#bytes, this.#texts[i]!, this.#texts[i + 1]!))
     }
     lastMade = new WeakRef({ bytes: this.#bytes, texts })
     return texts

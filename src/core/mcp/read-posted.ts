@@ -57,7 +57,8 @@ export function readPosted(bytes: Buffer, headers: PostedHeaders, limits: ReadLi
     return refuse({ reason: 'message_batch_refused', detail: 'batches are not accepted (limits.batch)' }, undefined)
   }
   const isLight = scan.parts <= FEW_PARTS
-  const body = isLight ? parseLight(bytes, scan.texts) : parse(bytes, scan)
+  const body = parseWithout(bytes, isLight ? scan.texts : scan.large)
+  if (isLight && scan.texts.length > 0) lendTexts(body as { params: { arguments: JsonObject } }, bytes, scan)
   if (Array.isArray(body)) return readBatch(bytes, body, headers, limits.batch)
   const read = readMessage(body, headers, isLight ? undefined : bytes, false)
   if (!read.ok) return refuse(read.error, idOf(bytes, scan))
@@ -100,32 +101,22 @@ function isId(id: JsonValue | undefined): id is RpcId {
   return typeof id === 'number' && Number.isSafeInteger(id)
 }
 
-/** The body without its large values; each of them is an empty value of the same type. */
-function parse(bytes: Buffer, scan: Scan): JsonValue {
-  if (scan.large.length === 0) return JSON.parse(bytes.toString('utf8')) as JsonValue
+/** The body without the values that `spans` names; each of them is an empty value of the same type. */
+function parseWithout(bytes: Buffer, spans: readonly number[]): JsonValue {
   let text = ''
   let from = 0
-  for (let i = 0; i < scan.large.length; i += 2) {
-    const start = scan.large[i]!
+  for (let i = 0; i < spans.length; i += 2) {
+    const start = spans[i]!
     const first = bytes[start]
     text += `${bytes.toString('utf8', from, start)}${first === 0x7b ? '{}' : first === 0x5b ? '[]' : first === 0x22 ? '""' : '0'}`
-    from = scan.large[i + 1]!
+    from = spans[i + 1]!
   }
   return JSON.parse(text + bytes.toString('utf8', from)) as JsonValue
 }
 
-/** The body, with the long texts among its arguments left where they are. */
-function parseLight(bytes: Buffer, texts: readonly number[]): JsonValue {
-  if (texts.length === 0) return JSON.parse(bytes.toString('utf8')) as JsonValue
-  let text = ''
-  let from = 0
-  for (let i = 0; i < texts.length; i += 4) {
-    text += `${bytes.toString('utf8', from, texts[i + 2])}""`
-    from = texts[i + 3]!
-  }
-  const body = JSON.parse(text + bytes.toString('utf8', from)) as { params: { arguments: JsonObject } }
-  body.params.arguments = withLongTexts(body.params.arguments, bytes, texts)
-  return body
+/** The walk has found them in an object of that name, or they would not be there. */
+function lendTexts(body: { params: { arguments: JsonObject } }, bytes: Buffer, scan: Scan): void {
+  body.params.arguments = withLongTexts(body.params.arguments, bytes, scan)
 }
 
 function readBatch(

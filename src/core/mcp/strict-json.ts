@@ -38,8 +38,9 @@ export interface Scan {
   readonly idEnd: number
   /** `[start, end, …]` of large values that can be left out when the message around them is read. */
   readonly large: readonly number[]
-  /** `[start of the name, its end, start of the value, its end, …]` of long texts among the arguments themselves. */
+  /** `[start, end, …]` of long texts among the arguments themselves, and of their names. */
   readonly texts: readonly number[]
+  readonly textNames: readonly number[]
   /** Lists, objects and members of the body: what makes it larger when it is parsed. */
   readonly parts: number
   /** The body is an array. */
@@ -82,6 +83,7 @@ class Walk implements Scan {
   idEnd = -1
   readonly large: number[] = []
   readonly texts: number[] = []
+  readonly textNames: number[] = []
   private ids = 0
   private keys = 0
   private containers = 0
@@ -301,7 +303,9 @@ class Walk implements Scan {
   }
 
   private noteText(nameAt: number, nameEnd: number, start: number, end: number): void {
-    if (this.bytes[start] === 0x22 && !this.isBatch) this.texts.push(nameAt, nameEnd, start, end)
+    if (this.bytes[start] !== 0x22 || this.isBatch) return
+    this.texts.push(start, end)
+    this.textNames.push(nameAt, nameEnd)
   }
 
   /** The rest of a string, to behind the closing quote. */
